@@ -1,0 +1,1 @@
+"""Decides and records: the only package that knows Azure VM Image Builder."""

@@ -1,0 +1,1 @@
+"""How one customizer acts on a guest, through a communicator."""
