@@ -159,9 +159,17 @@ class RunFinished:
     hint: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An event of a type, or of a shape, that this version does not know: kept as it was read, never written anew."""
+
+    type: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
 Event = (
     RunStarted | Phase | StepStarted | Output | Said | StepFinished | Connected | Rebooted | Deviation
-    | GeneralizeProof | ArtifactWritten | RunOutputReady | RunFinished
+    | GeneralizeProof | ArtifactWritten | RunOutputReady | RunFinished | Unknown
 )  # fmt: skip
 
 
@@ -178,4 +186,6 @@ class Stamped:
     def to_json(self) -> dict[str, Any]:
         """The object that one line of `events.jsonl` holds."""
         head = {"v": VERSION, "seq": self.seq, "time": self.time, "elapsed": round(self.elapsed, 3)}
-        return {**head, "type": type(self.event).__name__, **asdict(self.event)}
+        if isinstance(self.event, Unknown):
+            return {**head, "type": self.event.type, **self.event.fields}
+        return {**head, "type": type(self.event).__name__, **asdict(self.event), **self.extra}
