@@ -15,7 +15,10 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The first event. `budget` in seconds; `plan` names the file beside it."""
+    """The first event. `budget` in seconds.
+
+    `vcpus` and `memory_mib` are what the build VM gets, `asked_...` what `vm_size` stands for (0: the same).
+    """
 
     run_id: str
     template_id: str
@@ -28,6 +31,10 @@ class RunStarted:
     memory_mib: int
     budget: float
     steps: tuple[str, ...]
+    api_version: str = ""
+    location: str = ""
+    asked_vcpus: int = 0
+    asked_memory_mib: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,8 @@ class Journal:
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call `callback` with every event from now on, one at a time and in order; returns how to end that.
 
-        A callback that raises an `AibError` (its file can't be written) is called no more; the error is raised once.
+        When a callback raises an `AibError` (its file can't be written), the first such error is raised, once; the
+        callback goes on being called, because cleaning up may make room for its last words.
         """
         with self._lock:
             self._subscribers.append(callback)
@@ -250,5 +251,4 @@ class Journal:
         while self._undelivered:
             stamped = self._undelivered.popleft()
             for subscriber in tuple(self._subscribers):
-                if not self._try(partial(subscriber, stamped)):
-                    self._subscribers.remove(subscriber)
+                self._try(partial(subscriber, stamped))
