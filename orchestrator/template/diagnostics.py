@@ -50,5 +50,6 @@ class InvalidTemplate(TemplateError):
 
     def __init__(self, diagnostics: tuple[Diagnostic, ...]) -> None:
         errors = sum(d.severity is Severity.ERROR for d in diagnostics)
-        super().__init__(f"the template has {errors} error{'s' if errors != 1 else ''}")
+        listed = "\n".join(str(d) for d in diagnostics if d.severity is Severity.ERROR)
+        super().__init__(f"the template has {errors} error{'s' if errors != 1 else ''}", hint=listed)
         self.diagnostics = diagnostics

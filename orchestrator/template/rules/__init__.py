@@ -1,0 +1,25 @@
+"""The pre-flight checks, grouped by subject. Each is a function of one `Subject` that speaks through a `Report`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.template.report import Report
+from orchestrator.template.rules import distribution, envelope, machine, scripts, source
+from orchestrator.template.subject import Subject
+
+Rule = Callable[[Subject, Report], None]
+
+RULES: tuple[Rule, ...] = (
+    *envelope.RULES,
+    *source.RULES,
+    *scripts.RULES,
+    *machine.RULES,
+    *distribution.RULES,
+)
+
+
+def run(subject: Subject, report: Report) -> None:
+    """Runs every rule over one template."""
+    for rule in RULES:
+        rule(subject, report)

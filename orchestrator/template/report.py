@@ -1,0 +1,52 @@
+"""Collects the diagnostics of one load: everything that is wrong, all at once."""
+
+from __future__ import annotations
+
+from orchestrator.template.diagnostics import Diagnostic, Position, Severity
+from orchestrator.template.node import Node
+
+
+class Report:
+    """Diagnostics in the order they were found; `sorted()` gives them in file order."""
+
+    def __init__(self) -> None:
+        self.items: list[Diagnostic] = []
+
+    def add(
+        self, severity: Severity, rule: str, at: Node, message: str, *, hint: str = "", source: str = "", key: str = ""
+    ) -> None:
+        """Reports `message` at a node, or at the member `key` of an object."""
+        if key:
+            child = at.value.get(key) if isinstance(at.value, dict) else None
+            pointer = child.pointer if isinstance(child, Node) else at.pointer
+            position = at.key_position(key)
+        else:
+            pointer, position = at.pointer, at.position
+        self.items.append(Diagnostic(rule, severity, message, pointer, position, hint, source))
+
+    def error(self, rule: str, at: Node, message: str, *, hint: str = "", source: str = "", key: str = "") -> None:
+        """The service would reject it, or it cannot work."""
+        self.add(Severity.ERROR, rule, at, message, hint=hint, source=source, key=key)
+
+    def warning(self, rule: str, at: Node, message: str, *, hint: str = "", source: str = "", key: str = "") -> None:
+        """Likely to bite."""
+        self.add(Severity.WARNING, rule, at, message, hint=hint, source=source, key=key)
+
+    def info(self, rule: str, at: Node, message: str, *, hint: str = "", source: str = "", key: str = "") -> None:
+        """Advice."""
+        self.add(Severity.INFO, rule, at, message, hint=hint, source=source, key=key)
+
+    def at_position(
+        self, severity: Severity, rule: str, position: Position, message: str, *, hint: str = "", source: str = ""
+    ) -> None:
+        """Reports something that has no node, such as a syntax error."""
+        self.items.append(Diagnostic(rule, severity, message, "", position, hint, source))
+
+    @property
+    def has_errors(self) -> bool:
+        return any(item.severity is Severity.ERROR for item in self.items)
+
+    def sorted(self) -> tuple[Diagnostic, ...]:
+        """In file order, without repetitions (an expression used twice is wrong once)."""
+        unique = dict.fromkeys(self.items)
+        return tuple(sorted(unique, key=lambda d: (d.position, d.rule)))

@@ -1,0 +1,89 @@
+"""Distribution targets."""
+
+from __future__ import annotations
+
+from orchestrator.template import resource_ids
+from orchestrator.template.node import Node
+from orchestrator.template.report import Report
+from orchestrator.template.rules.envelope import NAME, NAME_SHAPE
+from orchestrator.template.rules.source import bad_id
+from orchestrator.template.schema.tables import older
+from orchestrator.template.subject import Subject
+
+MAX_VERSION_PART = 2147483647
+
+
+def targets(subject: Subject, report: Report) -> None:
+    """AIB058: there is a target, and each runOutputName stands once; AIB015: it has the right shape."""
+    array = subject.properties.get("distribute")
+    if array is not None and array.is_array and not array.items():
+        report.error("AIB058", array, "distribute is empty: the image would go nowhere", source="SWG")
+    seen: dict[str, Node] = {}
+    for target in subject.distributors:
+        at = target.get("runOutputName")
+        if at is None or not isinstance(at.value, str) or "<" in at.value:
+            continue
+        if not NAME.fullmatch(at.value):
+            report.error("AIB015", at, f"{at.value!r} is no runOutputName", hint=NAME_SHAPE, source="SDK")
+        first = seen.setdefault(at.value.lower(), at)
+        if first is not at:
+            message = f"runOutputName {at.value!r} is also used on line {first.position.line}"
+            report.error("AIB058", at, message, hint="each target needs its own", source="SEED S28")
+
+
+def target_ids(subject: Subject, report: Report) -> None:
+    """AIB022 for the ids of the targets."""
+    for target in subject.distributors:
+        owner = f"distribute[{target.key}]"
+        matches = bool(resource_ids.IMAGE.fullmatch(target.string("imageId")))
+        bad_id(report, target.get("imageId"), resource_ids.IMAGE_SHAPE, owner, matches=matches)
+        matches = bool(resource_ids.GALLERY_IMAGE.fullmatch(target.string("galleryImageId")))
+        bad_id(report, target.get("galleryImageId"), resource_ids.GALLERY_IMAGE_SHAPE, owner, matches=matches)
+
+
+def regions(subject: Subject, report: Report) -> None:
+    """AIB059: regions are required before 2022-07-01; AIB060: the two ways to give them exclude each other."""
+    for target in subject.distributors:
+        if target.string("type") != "SharedImage":
+            continue
+        old_way, new_way = target.get("replicationRegions"), target.get("targetRegions")
+        if old_way is None and new_way is None and older(subject.version, "2022-07-01"):
+            report.error(
+                "AIB059", target, "SharedImage has no replicationRegions", hint="one is the gallery's own", source="SDK"
+            )
+        if old_way is not None and new_way is not None:
+            report.error("AIB060", new_way, "replicationRegions and targetRegions exclude each other", source="SWG")
+        storage = target.get("storageAccountType")
+        if storage is not None and new_way is not None:
+            message = "storageAccountType belongs into each of targetRegions"
+            report.error("AIB060", storage, message, hint="move it there", source="SWG")
+
+
+def explicit_version(subject: Subject, report: Report) -> None:
+    """AIB062: a version in galleryImageId is three integers up to 2147483647."""
+    for target in subject.distributors:
+        at = target.get("galleryImageId")
+        _, mark, version = target.string("galleryImageId").lower().partition("/versions/")
+        if at is None or not mark or "<" in version:
+            continue
+        parts = version.split(".")
+        good = len(parts) == 3 and all(
+            p.isascii() and p.isdigit() and len(p) <= 10 and int(p) <= MAX_VERSION_PART for p in parts
+        )
+        if not good:
+            report.error(
+                "AIB062", at, f"{version!r} is no version", hint="three integers up to 2147483647: 1.2.3", source="JSON"
+            )
+
+
+def versioning(subject: Subject, report: Report) -> None:
+    """AIB063: a version given in the id leaves nothing to `versioning`."""
+    for target in subject.distributors:
+        at = target.get("versioning")
+        if at is not None and "/versions/" in target.string("galleryImageId").lower():
+            report.warning(
+                "AIB063", at, "galleryImageId already names a version; versioning has no effect", source="SDK"
+            )
+
+
+RULES = (targets, target_ids, regions, explicit_version, versioning)

@@ -1,0 +1,75 @@
+"""The resource around the properties: names, api-version, identity, budget."""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.template import resource_ids
+from orchestrator.template.report import Report
+from orchestrator.template.schema.tables import tables
+from orchestrator.template.subject import Subject
+
+NAME = re.compile(r"[A-Za-z0-9-_.]{1,64}")
+NAME_SHAPE = "1 to 64 of the characters A-Z a-z 0-9 - _ ."
+OLD_BEFORE = "2022-07-01"
+
+
+def api_version(subject: Subject, report: Report) -> None:
+    """AIB006: unknown, missing or old api-version."""
+    at = subject.written.get("apiVersion")
+    known = tables().versions
+    if at is None:
+        report.info(
+            "AIB006", subject.written, f"no apiVersion: judged as {subject.version}",
+            hint="choose another with --target-version",
+        )  # fmt: skip
+    elif isinstance(at.value, str) and at.value not in known:
+        report.warning(
+            "AIB006", at, f"unknown apiVersion {at.value!r}: judged as {subject.version}",
+            hint=f"known are {', '.join(known)}", source="SDK",
+        )  # fmt: skip
+    elif isinstance(at.value, str) and at.value < OLD_BEFORE:
+        report.info("AIB006", at, f"apiVersion {at.value} is old", hint=f"{known[-2]} is current", source="NOTES")
+
+
+def template_name(subject: Subject, report: Report) -> None:
+    """AIB015 for the template's own name (a child name in an ARM deployment has one segment)."""
+    at = subject.written.get("name")
+    if at is not None and isinstance(at.value, str) and not NAME.fullmatch(at.value):
+        report.error("AIB015", at, f"{at.value!r} is no template name", hint=NAME_SHAPE, source="SDK")
+
+
+def identity(subject: Subject, report: Report) -> None:
+    """AIB012: at most one identity, given by its resource id."""
+    node = subject.node.get("identity")
+    ids = node.get("userAssignedIdentities") if node is not None else None
+    if node is None or ids is None or not ids.is_known:
+        return
+    if not ids.is_object:
+        report.error(
+            "AIB012", ids, "userAssignedIdentities must be an object whose keys are resource ids", source="SEED S5"
+        )
+        return
+    names = [name for name, _ in ids.members()]
+    if len(names) > 1:
+        report.error("AIB012", ids, f"{len(names)} identities, the service takes one", source="SEED S5", key=names[1])
+    for name in names:
+        if not resource_ids.IDENTITY.fullmatch(name) and "<" not in name:
+            report.error(
+                "AIB012", ids, f"{name!r} is not the id of a user-assigned identity",
+                hint=f"expected {resource_ids.IDENTITY_SHAPE}", key=name,
+            )  # fmt: skip
+
+
+def build_timeout(subject: Subject, report: Report) -> None:
+    """AIB017: a budget of 1 to 5 minutes never starts (E18)."""
+    at = subject.properties.get("buildTimeoutInMinutes")
+    if at is not None and isinstance(at.value, int) and 1 <= at.value <= 5:
+        report.warning(
+            "AIB017", at, f"buildTimeoutInMinutes {at.value}: the service answers 'client_jwt will expire within 5 "
+            "minutes, please use a JWT that is valid for at least 5 minutes'", hint="6 or more, or 0 for 240",
+            source="TRBL E18",
+        )  # fmt: skip
+
+
+RULES = (api_version, template_name, identity, build_timeout)
