@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 
 from hypervisor.errors import HostError, UsageError
 from orchestrator.record import files, locks
@@ -22,8 +21,8 @@ _FOLDERS = ("steps", "artifacts", "work")
 class RunFolder:
     """The folder of one run.
 
-    `Store.new_run` returns it held: the run is alive until `release` (or the end of the `with` block, or of the
-    process). A second process that works for the run takes its own share with `hold`.
+    `Store.new_run` returns it held: the run is alive until `release` or the end of the process. A second process that
+    works for the run takes its own share with `locked` (or `hold`).
     """
 
     path: Path
@@ -87,7 +86,7 @@ class RunFolder:
         return self.path / "lock"
 
     def hold(self) -> RunFolder:
-        """Keep the run alive from this process until `release`; usable as a context manager."""
+        """Keep the run alive from this process until `release`."""
         if self._fd < 0:
             with files.translating("opening", self.lock):
                 fd = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -101,11 +100,14 @@ class RunFolder:
             os.close(self._fd)
             self._fd = -1
 
-    def __enter__(self) -> RunFolder:
-        return self.hold()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.release()
+    @contextmanager
+    def locked(self) -> Iterator[RunFolder]:
+        """Keep the run alive from this process for the time of the block."""
+        self.hold()
+        try:
+            yield self
+        finally:
+            self.release()
 
     def alive(self) -> bool:
         """Whether a process holds the run."""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import platformdirs
 
 from hypervisor.deadline import Deadline
-from hypervisor.errors import InputError
+from hypervisor.errors import HostError, InputError
 from orchestrator.record import files, locks
 from orchestrator.record.index import Index, IndexDamaged
 from orchestrator.record.layers import Layer, Layers
@@ -24,6 +24,7 @@ from orchestrator.record.runs import RunFolder, Runs
 __all__ = ["Layer", "Resource", "ResourceExists", "RunFolder", "Store"]
 
 _T = TypeVar("_T")
+_R = TypeVar("_R", bound=Resource | None)
 
 
 class Store:
@@ -93,8 +94,7 @@ class Store:
 
     def put(self, resource: Resource) -> None:
         """Create or replace the resource."""
-        self._change(resource.id, lambda _: resource)
-        self.layers.release(resource.digest)
+        self.upsert(resource.id, lambda _: resource)
 
     def create(self, resource: Resource) -> None:
         """Create the resource; `ResourceExists` when the id is taken, in whichever process that happened."""
@@ -104,8 +104,7 @@ class Store:
                 raise ResourceExists(existing.id)
             return resource
 
-        self._change(resource.id, reserve)
-        self.layers.release(resource.digest)
+        self.upsert(resource.id, reserve)
 
     def update(self, resource_id: str, change: Callable[[Resource], Resource]) -> Resource:
         """Replace the resource by `change` of it, with no other change in between; `InputError` when there is none."""
@@ -115,9 +114,12 @@ class Store:
                 raise InputError(f"there is no {resource_id}")
             return change(existing)
 
-        resource = self._change(resource_id, changed)
-        if resource is None:
-            raise InputError(f"there is no {resource_id}")
+        return self.upsert(resource_id, changed)
+
+    def upsert(self, resource_id: str, change: Callable[[Resource | None], Resource]) -> Resource:
+        """Replace the resource by `change` of it (of None when there is none), with no other change in between."""
+        resource = self._change(resource_id, change)
+        self.layers.release(resource.digest)
         return resource
 
     def get(self, resource_id: str) -> Resource | None:
@@ -136,11 +138,17 @@ class Store:
                     pass
             self._repair()
 
-    def delete(self, resource_id: str) -> bool:
-        """Remove the resource; false when there was none. Resources under it stay."""
-        existed = self._files.read(resource_id) is not None
-        self._change(resource_id, lambda _: None)
-        return existed
+    def delete(self, resource_id: str, only_if: Callable[[Resource], bool] = lambda _: True) -> bool:
+        """Remove the resource if it is there and `only_if`, asked under the lock, agrees; resources under it stay."""
+        removed = False
+
+        def gone(existing: Resource | None) -> Resource | None:
+            nonlocal removed
+            removed = existing is not None and only_if(existing)
+            return None if removed else existing
+
+        self._change(resource_id, gone)
+        return removed
 
     def rebuild_index(self) -> None:
         """Read every resource file again, and drop what killed writers left unfinished."""
@@ -168,11 +176,15 @@ class Store:
 
     # How a change is made
 
-    def _change(self, resource_id: str, change: Callable[[Resource | None], Resource | None]) -> Resource | None:
+    def _change(self, resource_id: str, change: Callable[[Resource | None], _R]) -> _R:
+        """Make one change: `change` gets the resource and returns what shall be there; None removes it."""
         key = resource_key(resource_id)
         with self._lock(exclusive=True):
             self._reconcile()
-            resource = change(self._files.read(resource_id))
+            existing = self._files.read(resource_id)
+            resource = change(existing)
+            if resource == existing:
+                return resource
             self._indexed(lambda: self._index.note(key))
             if resource is None:
                 self._files.remove(resource_id)
@@ -184,7 +196,9 @@ class Store:
     def _reconcile(self) -> None:
         """Read again what a killed writer may have changed; the caller holds the lock exclusively."""
         for key in self._indexed(self._index.pending):
-            resource = self._files.read(key)
+            resource = None
+            with suppress(HostError):  # a damaged file is reported to who asks for it, and stops nobody else
+                resource = self._files.read(key)
             self._index.store(key, resource)
 
     def _repair(self) -> None:
