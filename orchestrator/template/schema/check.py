@@ -217,6 +217,9 @@ class _Checker:
                 self.for_names, "AIB009", node, f"{name} is written {field.name}; {effect}",
                 hint=f"did you mean {field.name}?", source="NOTES May 2024", key=name,
             )  # fmt: skip
+        if field.alias and not field.is_in(self.version):
+            self._unknown(node, name, fields, what, field.alias)
+            return None
         if field.alias:
             self.report.warning(
                 "AIB008", node, f"{name} of a {what} is really called {field.alias}; taken as such",
@@ -231,9 +234,9 @@ class _Checker:
             )  # fmt: skip
         return field
 
-    def _unknown(self, node: Node, name: str, fields: Mapping[str, Field], what: str) -> None:
+    def _unknown(self, node: Node, name: str, fields: Mapping[str, Field], what: str, meant: str = "") -> None:
         usable = [f.name for f in fields.values() if f.is_in(self.version) and not f.ro]
-        near = _nearest(name, usable)
+        near = meant or _nearest(name, usable)
         message = f"{what} has no field {name!r}"
         if self.strict:
             message += f'; the service: Unmarshalling entity encountered error: ... unknown field "{name}"'
