@@ -14,7 +14,8 @@ from provisioners.communicators.base import Communicator, OutputCallback
 class StepError(BuildError):
     """A provisioner failed in the guest.
 
-    `guest_exit_code` is the guest's exit code (None: none was sent), `command` what ran, `line` the script line where known.
+    `guest_exit_code` is the guest's exit code (None: none was sent), `command` what ran, `line` the script line where
+    known.
     """
 
     def __init__(

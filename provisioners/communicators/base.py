@@ -23,6 +23,14 @@ class ConnectionLost(CommunicatorError):
     """An established connection went away."""
 
 
+class HostKeyMismatch(CommunicatorError):
+    """Whoever answers is not the guest that was started: its host key is another one."""
+
+
+class AuthenticationRefused(CommunicatorError):
+    """The guest does not take the key of the build."""
+
+
 @dataclass(frozen=True, slots=True)
 class CommandResult:
     """How a remote command ended.

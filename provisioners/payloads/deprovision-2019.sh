@@ -1,0 +1,1 @@
+/usr/sbin/waagent -force -deprovision+user && export HISTSIZE=0 && sync
