@@ -1,0 +1,75 @@
+"""Fixtures that several unit test files share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class WebServer:
+    """A web server on a free loopback port; `on` says what a path answers, `seen` what was asked (path, headers)."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.seen: list[tuple[str, dict[str, str]]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                path = self.path.partition("?")[0]
+                outer.seen.append((self.path, dict(self.headers)))
+                answer = outer.answers.get(path)
+                if answer is None:
+                    self.send_error(404)
+                else:
+                    answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=lambda: self.server.serve_forever(poll_interval=0.02), daemon=True)
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:PORT`."""
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def on(self, path: str, answer: Answer | bytes, **headers: str) -> str:
+        """Answer `path` with bytes, or as the function does; returns its URL."""
+        if isinstance(answer, bytes):
+            body = answer
+
+            def answer(handler: BaseHTTPRequestHandler) -> None:
+                handler.send_response(200)
+                handler.send_header("Content-Length", str(len(body)))
+                for name, value in headers.items():
+                    handler.send_header(name.replace("_", "-"), value)
+                handler.end_headers()
+                handler.wfile.write(body)
+
+        self.answers[path] = answer
+        return self.url + path
+
+    def paths(self) -> list[str]:
+        """The paths that were asked for, in order."""
+        return [path for path, _ in self.seen]
+
+
+@pytest.fixture
+def web() -> Iterator[WebServer]:
+    """A `WebServer` that ends with the test."""
+    server = WebServer()
+    yield server
+    server.server.shutdown()
+    server.server.server_close()
+    server.thread.join()
