@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from orchestrator.template.load import Loaded
 from orchestrator.verbs.validate import Validation, validate
 from orchestrator.views import diagnostics_text
 
@@ -22,6 +23,13 @@ def pairs(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) 
             raise click.BadParameter(f"{value!r} is not name=value", ctx=ctx, param=option)
         found[name.strip("<>")] = content
     return found
+
+
+def show(loaded: Loaded | Validation) -> None:
+    """Write what was found to stderr, for verbs whose result is something else."""
+    colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    for line in diagnostics_text.render(loaded.diagnostics, loaded.sources, colour=colour):
+        click.echo(line, err=True)
 
 
 @click.command("validate")

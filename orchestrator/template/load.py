@@ -109,18 +109,28 @@ def load_template(
     target_version: str = "",
 ) -> tuple[Template, tuple[Diagnostic, ...]]:
     """The one template of a file; where there are several, the one called `name`. Raises InvalidTemplate."""
-    loaded = load_templates(
+    loaded = inspect_templates(
         path, text, name=name, settings=settings, parameters=parameters, target_version=target_version
     )
+    return choose(loaded, name), loaded.diagnostics
+
+
+def choose(loaded: Loaded, name: str = "") -> Template:
+    """The one template of `loaded`, or of several the one called `name`.
+
+    Raises InvalidTemplate when there are errors, or when `name` does not decide between several.
+    """
+    if not loaded.is_valid:
+        raise InvalidTemplate(loaded.diagnostics)
     chosen = loaded.templates
     if len(chosen) > 1:
         chosen = tuple(template for template in chosen if template.name == name)
     if len(chosen) != 1:
         names = ", ".join(template.name for template in loaded.templates)
         message = f"the file holds {len(loaded.templates)} templates: {names}"
-        extra = Diagnostic("AIB005", Severity.ERROR, message, hint="choose one by its name")
+        extra = Diagnostic("AIB005", Severity.ERROR, message, hint="choose one by its name (--name)")
         raise InvalidTemplate((*loaded.diagnostics, extra))
-    return chosen[0], loaded.diagnostics
+    return chosen[0]
 
 
 def read_text(path: Path | None, report: Report) -> str:
