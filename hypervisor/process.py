@@ -34,6 +34,7 @@ PACKAGES: Mapping[str, str] = {
     "newuidmap": "uidmap",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
+    "setpriv": "util-linux",
     "sgdisk": "gdisk",
 }
 # Partition and file system tools live here, where an ordinary user's PATH does not look.

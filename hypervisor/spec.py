@@ -1,0 +1,49 @@
+"""What a build VM is made of: plain values, no libvirt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+DiskFormat = Literal["qcow2", "raw", "vpc", "vmdk"]
+Firmware = Literal["bios", "uefi"]
+AccelName = Literal["kvm", "tcg"]
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSpec:
+    """A disk of the VM; `format` is always said, never probed. The guest sees `serial` (at most 20 characters)."""
+
+    path: Path
+    format: str
+    readonly: bool = False
+    serial: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """A VM before it exists.
+
+    `console_log`: where the serial console is kept (made anew). `network`: "user" (QEMU's own, the guest reaches the
+    host's loopback as 10.0.2.2), "none", or the name of a libvirt network (session and system connections only).
+    `mac` and `uuid`: chosen when empty. `run_id` is written into the domain's metadata. With `kernel` the VM boots it
+    directly instead of the first disk. `graphics`: a VGA card and VNC on 127.0.0.1 under a password (for screenshots).
+    """
+
+    name: str
+    vcpus: int
+    memory_mib: int
+    disks: tuple[DiskSpec, ...]
+    console_log: Path
+    firmware: Firmware = "bios"
+    accel: AccelName = "tcg"
+    network: str = "user"
+    mac: str = ""
+    uuid: str = ""
+    run_id: str = ""
+    kernel: Path | None = None
+    initrd: Path | None = None
+    cmdline: str = ""
+    graphics: bool = False
+    vnc_password: str = ""
