@@ -32,6 +32,8 @@ def check(path: Path, format: DiskFormat, deadline: Deadline | None = None) -> N
     facts = qemu_img.info(path, format, deadline)
     if facts.corrupt:
         raise CorruptImage(f"{path} is a qcow2 image that is marked corrupt")
+    if facts.encrypted:
+        raise InputError(f"{path} is encrypted", hint="decrypt it first: qemu-img convert --object secret,...")
     if facts.virtual_size == 0:
         raise CorruptImage(f"{path} holds a disk of 0 bytes")
     qemu_img.check_structure(path, format, deadline)

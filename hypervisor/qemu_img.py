@@ -49,6 +49,7 @@ class DiskInfo:
     backing: str | None
     dirty: bool = False
     corrupt: bool = False
+    encrypted: bool = False
 
 
 def _default(deadline: Deadline | None, doing: str) -> Deadline:
@@ -76,6 +77,7 @@ def info(path: Path, format: DiskFormat, deadline: Deadline | None = None) -> Di
         backing=facts.get("backing-filename"),
         dirty=bool(facts.get("dirty-flag", False)),
         corrupt=bool(specific.get("corrupt", False)),
+        encrypted=bool(facts.get("encrypted", False)),
     )
 
 

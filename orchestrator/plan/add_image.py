@@ -1,0 +1,121 @@
+"""A disk file becomes a source image: proved, checked, looked into, stored as a layer, and given a name."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hypervisor import disk
+from hypervisor.deadline import Deadline
+from hypervisor.disk import DiskFormat
+from hypervisor.errors import InputError
+from hypervisor.partitions import Generation, System, table_generations
+from hypervisor.vhd_footer import FOOTER_SIZE, VhdFooter, VhdKind
+from orchestrator.record import files
+from orchestrator.record.store import Layer, Store
+
+Say = Callable[[str], None]
+STAGING = "incoming"
+"""Folder of a store for disks on their way in: the same file system, so that they are moved and not copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFacts:
+    """What was found in a disk file, or was said by the user where it cannot be found. `virtual_size` in bytes."""
+
+    format: DiskFormat
+    virtual_size: int
+    os: System
+    generation: Generation
+    generations: tuple[Generation, ...]
+
+
+def examine(
+    path: Path, deadline: Deadline, *, system: System | None = None, generation: Generation | None = None
+) -> DiskFacts:
+    """Prove the format, check that the image is whole and stands alone, and find out what is on it.
+
+    `system` and `generation` are the user's word for what the disk does not show; a generation that the partition table
+    contradicts is refused. Raises `InputError`.
+    """
+    format = disk.detect_format(path)
+    disk.check(path, format, deadline)
+    table = disk.read_table(path, format)
+    found = table_generations(table)
+    if generation and table.partitions and found and generation not in found:
+        raise InputError(
+            f"{path} cannot boot as {generation}: its partition table shows {', '.join(sorted(found))}",
+            hint="V1 boots by BIOS (boot code), V2 by UEFI (an EFI system partition); leave the option out",
+        )
+    if not found and generation is None:
+        raise InputError(
+            f"{path} shows neither BIOS boot code nor an EFI system partition: it does not boot by itself",
+            hint="if you know better, say how it boots: --generation V1 or V2",
+        )
+    seen = disk.operating_system(path, format)
+    if system and seen and system != seen:
+        raise InputError(f"{path} holds a {seen} system, not {system}", hint="leave --os out")
+    kind = system or seen
+    if kind is None:
+        raise InputError(f"{path}: its file systems do not show what system it is", hint="say it: --os linux|windows")
+    able: tuple[Generation, ...] = tuple(sorted(found)) or ((generation,) if generation else ())
+    return DiskFacts(format, disk.info(path, format).virtual_size, kind, generation or able[0], able)
+
+
+@contextmanager
+def staging(store: Store) -> Iterator[Path]:
+    """A private folder in the store for one incoming disk; gone afterwards."""
+    parent = store.home / STAGING
+    with files.translating("creating", parent):
+        parent.mkdir(mode=0o700, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix="in-", dir=parent)
+    with folder as name:
+        yield Path(name)
+
+
+def add_layer(store: Store, path: Path, facts: DiskFacts, deadline: Deadline, *, ours: bool) -> Layer:
+    """Store the disk as a layer of a format every hypervisor driver boots: qcow2 and raw as they are, a fixed VHD as
+    the raw disk it contains, the others converted to qcow2 and compared. `ours` lets the file be moved.
+
+    The layer is protected until a resource names it (`Store.add_layer`).
+    """
+    if facts.format in ("qcow2", "raw"):
+        return store.add_layer(path, facts.format, move=ours, virtual_size=facts.virtual_size, deadline=deadline)
+    with staging(store) as folder:
+        size = _fixed_vhd_size(path) if facts.format == "vpc" else None
+        if size is None:
+            part = folder / "disk.qcow2"
+            disk.write_qcow2(path, facts.format, part, deadline)
+            return store.add_layer(part, "qcow2", move=True, virtual_size=facts.virtual_size, deadline=deadline)
+        part = folder / "disk.raw"
+        files.publish_copy(path, part, deadline=deadline)
+        with files.translating("cutting the footer from", part):
+            os.truncate(part, size)
+        return store.add_layer(part, "raw", move=True, virtual_size=size, deadline=deadline)
+
+
+def _fixed_vhd_size(path: Path) -> int | None:
+    """The disk's size in bytes if this is a fixed VHD. qemu-img computes it from the geometry for some creators."""
+    with path.open("rb") as file:
+        file.seek(-FOOTER_SIZE, os.SEEK_END)
+        footer = VhdFooter.parse(file.read(FOOTER_SIZE))
+    return footer.current_size if footer is not None and footer.kind is VhdKind.FIXED else None
+
+
+def image_properties(layer: Layer, facts: DiskFacts, source: Mapping[str, Any]) -> dict[str, Any]:
+    """`properties["aib"]` of an image-like resource; `source` says where it came from."""
+    return {
+        "digest": layer.digest,
+        "format": layer.format,
+        "virtualSize": layer.virtual_size,
+        "os": facts.os,
+        "generation": facts.generation,
+        "generations": list(facts.generations),
+        "source": {**source, "added": datetime.now(UTC).isoformat(timespec="seconds")},
+    }
