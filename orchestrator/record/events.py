@@ -84,7 +84,10 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class StepFinished:
-    """`result` is succeeded, failed, cached or skipped; `seconds` its duration."""
+    """`result` is succeeded, failed, cached or skipped; `seconds` its duration.
+
+    Of a failure: `message`, `hint` (what to try), and the `command` and script `line` where they are known.
+    """
 
     index: int
     name: str
@@ -93,6 +96,9 @@ class StepFinished:
     exit_code: int | None = 0
     rebooted: bool = False
     message: str = ""
+    hint: str = ""
+    command: str = ""
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +150,7 @@ class ArtifactWritten:
 
 @dataclass(frozen=True, slots=True)
 class RunOutputReady:
-    """One distributor ended; `state` is Succeeded, Failed or Canceled."""
+    """One distributor ended; `state` is Succeeded, Failed or Canceled. `tags` are those of what it published."""
 
     name: str
     kind: str
@@ -152,6 +158,7 @@ class RunOutputReady:
     artifact_id: str = ""
     artifact_uri: str = ""
     message: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

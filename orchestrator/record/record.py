@@ -41,6 +41,8 @@ class StepRecord:
     command: str = ""
     digest: str = ""
     message: str = ""
+    hint: str = ""
+    line: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The step as `record.json` holds it."""
@@ -58,6 +60,8 @@ class StepRecord:
             "command": self.command,
             "digest": self.digest,
             "message": self.message,
+            "hint": self.hint,
+            "line": self.line,
         }
 
 
@@ -149,7 +153,8 @@ class RunRecord:
     def _step_finished(self, event: e.StepFinished) -> None:
         step = self.steps.setdefault(event.index, StepRecord(event.index, event.name))
         step.result, step.seconds, step.exit_code = event.result, event.seconds, event.exit_code
-        step.rebooted, step.message = event.rebooted, event.message
+        step.rebooted, step.message, step.hint = event.rebooted, event.message, event.hint
+        step.command, step.line = event.command or step.command, event.line
 
     def last_run_status(self) -> dict[str, Any]:
         """The service's `lastRunStatus`."""
