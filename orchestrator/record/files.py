@@ -95,7 +95,7 @@ def partial(target: Path, mode: int = 0o600) -> Iterator[tuple[int, Path]]:
         os.close(fd)
 
 
-def publish_bytes(target: Path, data: bytes, mode: int = 0o600) -> None:
+def publish(target: Path, data: bytes, mode: int = 0o600) -> None:
     """Put `data` at `target`, replacing what is there; readers see the old or the new file, never a part."""
     with translating("writing", target), partial(target, mode) as (fd, path):
         view = memoryview(data)
@@ -107,8 +107,8 @@ def publish_bytes(target: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def publish_json(target: Path, value: Mapping[str, Any]) -> None:
-    """`publish_bytes` of indented JSON."""
-    publish_bytes(target, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    """`publish` of indented JSON."""
+    publish(target, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

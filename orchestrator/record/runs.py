@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 
 from hypervisor.errors import HostError, UsageError
 from orchestrator.record import files, locks
@@ -21,8 +22,8 @@ _FOLDERS = ("steps", "artifacts", "work")
 class RunFolder:
     """The folder of one run.
 
-    `Store.new_run` returns it held: the run is alive until `release` or the end of the process. A second process that
-    works for the run takes its own share with `locked` (or `hold`).
+    `Store.new_run` returns it held: the run is alive until `release`, the end of the `with` block that it may be used
+    in, or the end of the process. A second process that works for the run takes its own share with `locked`.
     """
 
     path: Path
@@ -100,14 +101,15 @@ class RunFolder:
             os.close(self._fd)
             self._fd = -1
 
-    @contextmanager
-    def locked(self) -> Iterator[RunFolder]:
-        """Keep the run alive from this process for the time of the block."""
-        self.hold()
-        try:
-            yield self
-        finally:
-            self.release()
+    def locked(self) -> RunFolder:
+        """For a `with` statement: keep the run alive from this process for the time of the block."""
+        return self
+
+    def __enter__(self) -> RunFolder:
+        return self.hold()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.release()
 
     def alive(self) -> bool:
         """Whether a process holds the run."""
