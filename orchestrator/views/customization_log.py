@@ -84,6 +84,12 @@ class ServiceLog:
             case e.RunFinished() as event:
                 yield from self._run_finished(event, when)
 
+    def finish(self) -> Iterator[LogText]:
+        """What came without a line end and was never finished (the worker died, or the guest is still printing)."""
+        for (index, stream), splitter in self._lines.items():
+            yield from self._printed(index, stream, splitter.finish())
+        self._lines.clear()
+
     def _phase(self, name: str, when: str) -> Iterator[LogText]:
         self._log = "validation" if name == "Validating" else "customization"
         self._validated = self._validated or name == "Validating"
@@ -201,13 +207,17 @@ class CustomizationLog:
 
     def __call__(self, stamped: e.Stamped) -> None:
         """Write what the event adds."""
-        for log, text in self._service_log.lines(stamped):
+        self._write(self._service_log.lines(stamped))
+
+    def _write(self, texts: Iterator[LogText]) -> None:
+        for log, text in texts:
             if log not in self._files:
                 self._files[log] = Appender(self._folder / f"{log}.log")
             self._files[log].append(text)
 
     def close(self) -> None:
-        """Let go of the files; safe to call twice."""
+        """Write what is left over and let go of the files; safe to call twice."""
+        self._write(self._service_log.finish())
         for file in self._files.values():
             file.close()
         self._files.clear()
