@@ -144,7 +144,7 @@ def test_a_command_that_ignores_term_is_killed(ssh_bed, wait_for):
             deadline=Deadline.after(60, "the budget", token),
             output=lambda *_: ready.set(),
         )
-    assert ssh_bed.server.signals == ["TERM", "KILL"]
+    wait_for(lambda: ssh_bed.server.signals == ["TERM", "KILL"])
     wait_for(lambda: all(process.poll() is not None for process in ssh_bed.server.processes))
     communicator.close()
 
