@@ -40,7 +40,7 @@ def store(tmp_path: Path) -> Store:
 def source(generation: str = "V1", os: str = "linux", version: str = "12.1.5") -> ResolvedSource:
     return ResolvedSource(
         "PlatformImage", "Debian:debian-12:12:latest", "/x", version, "0" * 64, Path("/x"), "qcow2", 1, os, generation
-    )  # type: ignore[arg-type]
+    )
 
 
 def template(*targets: Distributor, name: str = "hello") -> Template:
@@ -56,7 +56,7 @@ def shared(
 
 def refused(store: Store, *targets: Distributor, **options: object) -> TemplateError:
     with pytest.raises(TemplateError) as caught:
-        plan_distributions(template(*targets), store, NOW, source(**options))  # type: ignore[arg-type]
+        plan_distributions(template(*targets), store, NOW, source(**options))
     assert caught.value.exit_code == 2
     return caught.value
 

@@ -68,7 +68,7 @@ def test_create_refuses_what_is_there(store: Store) -> None:
 def test_update_is_given_the_last_state(store: Store) -> None:
     store.put(image("one", n=1))
     store.update(image("one").id, lambda r: Resource(r.id, r.type, r.name, properties={"n": r.properties["n"] + 1}))
-    assert store.get(image("one").id).properties == {"n": 2}  # type: ignore[union-attr]
+    assert store.get(image("one").id).properties == {"n": 2}
     with pytest.raises(InputError):
         store.update(image("two").id, lambda r: r)
 
