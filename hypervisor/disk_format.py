@@ -90,6 +90,8 @@ def detect_format(path: Path) -> DiskFormat:
         if footer is None:
             raise NotADiskImage(f"{path} starts as a VHD but its footer is missing: the file is truncated")
         return "vpc"
+    if footer is None and tail.startswith(b"conectix"):
+        raise NotADiskImage(f"{path} ends with the footer of a VHD, and the footer is damaged")
     for offset, magic, name, hint in _OTHERS:
         if head[offset : offset + len(magic)] == magic:
             raise NotADiskImage(f"{path} is {name}, not a disk image", hint=hint)

@@ -176,13 +176,20 @@ def read_bytes(path: Path, format: DiskFormat, offset: int, length: int, deadlin
         with path.open("rb") as file:
             file.seek(offset)
             return file.read(length)
+    length = min(length, info(path, format, deadline).virtual_size - offset)
+    if length <= 0:
+        return b""
+    # `qemu-img dd skip= count=` counts from the disk's start in some versions; a raw node over a window does not.
+    name = str(_absolute(path)).replace(",", ",,")
+    window = f"driver=raw,offset={offset},size={-(-length // _SECTOR) * _SECTOR}"
+    image = f"{window},file.driver={format},file.file.driver=file,file.file.filename={name}"
     with tempfile.TemporaryDirectory(prefix="aib-read-") as folder:
         part = Path(folder) / "part"
-        window = [f"bs={_SECTOR}", f"skip={offset // _SECTOR}", f"count={-(-length // _SECTOR)}"]
-        files = [f"if={_absolute(path)}", f"of={part}"]
-        argv: Argv = ["qemu-img", "dd", "-U", "-f", format, "-O", "raw", *window, *files]
         try:
-            run(argv, deadline=_default(deadline, "qemu-img dd"))
+            run(
+                ["qemu-img", "convert", "--image-opts", "-O", "raw", image, part],
+                deadline=_default(deadline, "qemu-img convert"),
+            )
         except ProcessError as error:
             raise _unreadable(path, format, error) from error
         return part.read_bytes()[:length]
