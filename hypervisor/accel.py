@@ -54,11 +54,11 @@ def choose(
         return Accel("tcg", True, "asked for")
     works, reason = _access(device)
     if works:
-        guest = kernel or _host_kernel()
-        if guest is None:
+        verdict = _verdict(kernel or _host_kernel(), cache, deadline or Deadline.after(_BOOT_LIMIT))
+        if verdict is None:
             # Nothing to prove it with: who demands KVM gets it, who leaves the choice to us gets what surely works.
             return Accel("kvm" if requested == "kvm" else "tcg", requested != "kvm", "KVM unproved: no kernel to boot")
-        works, reason = _remembered(guest, cache, deadline or Deadline.after(_BOOT_LIMIT))
+        works, reason = verdict
     if works:
         return Accel("kvm", True, reason)
     if requested == "kvm":
@@ -84,8 +84,8 @@ def _host_kernel() -> Path | None:
     return None
 
 
-def _remembered(kernel: Path, cache: Path, deadline: Deadline) -> tuple[bool, str]:
-    """The verdict of this boot, QEMU and host kernel: read, or made and kept."""
+def _verdict(kernel: Path | None, cache: Path, deadline: Deadline) -> tuple[bool, str] | None:
+    """The verdict of this boot, QEMU and host kernel: read, or made and kept; None without a kernel to make it with."""
     qemu = require(QEMU)
     there = qemu.stat()
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -97,6 +97,8 @@ def _remembered(kernel: Path, cache: Path, deadline: Deadline) -> tuple[bool, st
             return bool(kept["works"]), str(kept["reason"])
     except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
         pass  # none yet, or torn: it is made again
+    if kernel is None:
+        return None
     works, reason = _prove(qemu, kernel, deadline)
     cache.mkdir(parents=True, exist_ok=True)
     fresh = cache / f"kvm.json.{os.getpid()}"

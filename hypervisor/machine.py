@@ -53,7 +53,7 @@ def running(hypervisor: Hypervisor, spec: MachineSpec, deadline: Deadline) -> It
     hypervisor.expect(spec.uuid)
     with contextlib.ExitStack() as stack:
         machine = Machine(hypervisor, spec, _create(hypervisor, spec, xml), deadline)
-        stack.callback(machine.destroy)
+        stack.callback(machine.close)
         machine.start()
         yield machine
 
@@ -201,8 +201,13 @@ class Machine:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._qemu, signal.SIGKILL)
             self._wait_for_qemu(_EXIT_LIMIT)
-        os.close(self._qemu)
-        self._qemu = -1
+
+    def close(self) -> None:
+        """Destroy the VM and let go of the handle on its process."""
+        self.destroy()
+        if self._qemu >= 0:
+            os.close(self._qemu)
+            self._qemu = -1
 
     def _wait_for_qemu(self, seconds: float) -> bool:
         """Whether QEMU's process is gone, and with it its locks on the disks."""
