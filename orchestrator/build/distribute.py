@@ -202,6 +202,9 @@ class _Distribution:
                     self.store.delete(reserved.id)
 
     def _reserve(self, target: SharedImageTarget, definition_id: ArmId, explicit: str) -> Resource:
+        if target.versioning and target.versioning.scheme == "Source" and not explicit:
+            text = "the service's rule for versioning by Source is not documented: the source's numbers are used"
+            self.emit(Deviation("version-by-source", text))
         gallery = self.store.get(str(definition_id.parent))
         if gallery is None or self.store.get(str(definition_id)) is None:
             raise BuildError(f"{definition_id} was removed while the image was built", hint="define it and build again")

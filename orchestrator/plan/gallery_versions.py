@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from datetime import datetime
 
 from hypervisor.errors import TemplateError
-from orchestrator.record.arm_ids import MAX_VERSION_PART, InvalidResourceId, parse_version
+from orchestrator.record.arm_ids import MAX_VERSION_PART
 from orchestrator.template.model import Versioning
 
 Version = tuple[int, int, int]
@@ -26,7 +27,8 @@ def next_version(
 
     Legacy: `legacy` of now, or of the next second that is free (inferred: two in one second must differ).
     Latest: documented, but for what a gallery without versions gives: <major or 0>.0.1 here (unknown).
-    Source: the source image's own version, or its next free patch (unknown: the service's rule is not documented).
+    Source: the leading numbers of the source image's version, or the next free patch (unknown: the service says only
+    that it goes by the source's version).
     Raises `TemplateError` when there is none.
     """
     if versioning is None:
@@ -45,16 +47,16 @@ def _latest(major: int, taken: Collection[Version]) -> Version:
 
 
 def _from_source(source_version: str, taken: Collection[Version]) -> Version:
-    try:
-        wanted = parse_version(source_version)
-    except InvalidResourceId as error:
+    numbers = [int(part) for part in itertools.takewhile(str.isdecimal, source_version.split(".")[:3])]
+    if not numbers or max(numbers) > MAX_VERSION_PART:
         raise TemplateError(
             f"versioning scheme Source: the source image's version {source_version!r} gives no gallery version",
             hint="use the scheme Latest, or a source with a version x.y.z (a managed image has none)",
-        ) from error
-    if wanted not in taken:
-        return wanted
-    return _with_next_patch(max(version for version in taken if version[:2] == wanted[:2]))
+        )
+    major, minor, patch = (*numbers, 0, 0)[:3]
+    if (major, minor, patch) not in taken:
+        return major, minor, patch
+    return _with_next_patch(max(version for version in taken if version[:2] == (major, minor)))
 
 
 def _with_next_patch(version: Version) -> Version:

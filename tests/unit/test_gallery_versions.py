@@ -70,7 +70,16 @@ def test_source_takes_the_sources_version_and_then_its_next_patch() -> None:
     assert next_version(scheme, DOCUMENTED, NOW, "1.1.0") == (1, 1, 2)
 
 
-@pytest.mark.parametrize("version", ["", "latest", "1.2", "1.2.3.4", "1.2.x", "1.2.2147483648", "01.2.3"])
+@pytest.mark.parametrize(
+    ("source", "version"),
+    [("17763.1158.2004131759", "17763.1158.2004131759"), ("0.20261122.abcdef12", "0.20261122.0"), ("12", "12.0.0"),
+     ("1.2.3.4", "1.2.3")],
+)  # fmt: skip
+def test_source_versions_of_other_shapes(source: str, version: str) -> None:
+    assert next_version(Versioning("Source"), set(), NOW, source) == parse_version(version)
+
+
+@pytest.mark.parametrize("version", ["", "latest", "1.2.2147483648", "v1.2.3"])
 def test_source_needs_a_version(version: str) -> None:
     with pytest.raises(TemplateError, match="Source"):
         next_version(Versioning("Source"), set(), NOW, version)
