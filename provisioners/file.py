@@ -44,7 +44,7 @@ class File:
                 context.deadline.check(f"sending {self.destination}")
                 if limit.over:
                     raise StepError(error.message, hint=error.hint) from error
-                guest.communicator.close()
+                reboot.disconnect(guest)
             except CommunicatorError as error:
                 raise StepError(error.message, hint=error.hint) from error
             else:

@@ -11,6 +11,7 @@ from provisioners.base import Context, Guest, Outcome, StepError
 from provisioners.capture import Capture
 from provisioners.communicators.base import CommandResult, CommunicatorError
 from provisioners.exit_codes import describe
+from provisioners.reboot import connected
 
 LINUX_SCRIPT_PATH = "/tmp/DeprovisioningScript.sh"
 SCRIPT_LIMIT = 1024 * 1024
@@ -127,7 +128,7 @@ def _read_script(guest: Guest, path: str, context: Context) -> bytes | None:
     said = Capture(SCRIPT_LIMIT)
     quoted = quote(path)
     command = f"if sudo -n test -e {quoted}; then sudo -n cat {quoted}; else exit 44; fi"
-    if not guest.communicator.alive():
+    if not connected(guest):
         guest.reconnect(context.deadline)
     result = guest.communicator.run(command, deadline=context.deadline, output=said)
     if result.exit_code == 44:

@@ -9,7 +9,7 @@ from pathlib import Path
 from provisioners.base import Context, Guest, Outcome, StepError
 from provisioners.capture import Capture
 from provisioners.communicators.base import CommunicatorError
-from provisioners.reboot import SSH_LIMIT_SECONDS
+from provisioners.reboot import SSH_LIMIT_SECONDS, connected
 from provisioners.remote_script import RemoteScript, assignments, script_path
 
 
@@ -52,7 +52,7 @@ class LinuxPowerShell:
 def _require_pwsh(guest: Guest, context: Context) -> None:
     said = Capture(4096)
     try:
-        if not guest.communicator.alive():
+        if not connected(guest):
             guest.reconnect(context.deadline)
         limit = context.deadline.limited(60, "looking for pwsh")
         result = guest.communicator.run("command -v pwsh", deadline=limit, output=said)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hypervisor.deadline import Deadline
-from hypervisor.errors import DeadlineExceeded
+from hypervisor.errors import BuildError, DeadlineExceeded
 from provisioners.base import Context, Guest, StepError
 from provisioners.capture import Capture
-from provisioners.communicators.base import CommunicatorError, ConnectionLost
+from provisioners.communicators.base import CommunicatorError, ConnectionLost, GuestGone
 
 SSH_LIMIT_SECONDS = 20 * 60.0
 """The service waits so long for SSH after a reboot (SEED S21)."""
@@ -60,19 +61,33 @@ def boot_state(guest: Guest, context: Context) -> BootState:
     limit = context.deadline.limited(START_LIMIT_SECONDS, "the 5 minutes for starting a script")
     while True:
         try:
-            if not guest.communicator.alive():
+            if not connected(guest):
                 guest.reconnect(context.deadline.limited(SSH_LIMIT_SECONDS, "the 20 minutes for reaching the guest"))
             reboots = guest.reboots()
             return BootState(_ask(guest, _BOOT_ID, limit), reboots)
         except CommunicatorError as error:
-            if limit.remaining() <= 0:
+            if limit.remaining() <= 0 or isinstance(error, GuestGone):
                 context.deadline.check("reaching the guest")
                 raise StepError(f"the guest cannot be reached: {error.message}", hint=error.hint) from error
-            guest.communicator.close()
+            disconnect(guest)
             limit.pause(1, "reaching the guest")
         except DeadlineExceeded as error:
             context.deadline.check("reaching the guest")
             raise StepError(f"the guest does not answer: {error.message}") from error
+
+
+def connected(guest: Guest) -> bool:
+    """Whether there is a connection that stands; there is none at all after a reconnect that failed."""
+    try:
+        return guest.communicator.alive()
+    except BuildError:
+        return False
+
+
+def disconnect(guest: Guest) -> None:
+    """Close the connection, where there is one."""
+    with suppress(BuildError):
+        guest.communicator.close()
 
 
 def going_down(guest: Guest, deadline: Deadline, first: str = ":") -> bool:
@@ -100,7 +115,7 @@ def survive(guest: Guest, before: BootState, context: Context, *, limit_seconds:
     limit = context.deadline.limited(limit_seconds, f"the {limit_seconds / 60:g} minutes for coming back")
     same_since: float | None = None
     doing = "waiting for the guest to come back after a reboot"
-    guest.communicator.close()
+    disconnect(guest)
     try:
         while True:
             try:
@@ -110,6 +125,11 @@ def survive(guest: Guest, before: BootState, context: Context, *, limit_seconds:
                 # sshd may accept once more while the old boot goes down: look again until it did, or will not.
                 expected = guest.reboots() > before.reboots or going_down(guest, limit)
                 same_since = None if expected else (same_since or time.monotonic())
+            except GuestGone as error:
+                raise StepError(
+                    "the guest powered off during this step",
+                    hint="a script may reboot the build VM, but not shut it down: that comes after the last step",
+                ) from error
             except CommunicatorError:
                 same_since = None
             if same_since is not None and time.monotonic() - same_since > SAME_BOOT_GRACE_SECONDS:
@@ -138,7 +158,7 @@ def follow_up(guest: Guest, before: BootState, script_path: str, context: Contex
     quiet_until = time.monotonic() + FOLLOW_UP_SECONDS
     told = False
     while time.monotonic() < quiet_until:
-        if guest.reboots() > before.reboots or not guest.communicator.alive():
+        if guest.reboots() > before.reboots or not connected(guest):
             return True
         try:
             if going_down(guest, deadline) or _ask(guest, _BOOT_ID, deadline) != before.boot_id:

@@ -64,7 +64,7 @@ class RemoteScript:
                 context.deadline.check("starting a script in the guest")
                 if limit.over:
                     raise StepError(f"the script could not be started: {error.message}", hint=error.hint) from error
-                guest.communicator.close()
+                reboot.disconnect(guest)
             except CommunicatorError as error:
                 raise self._not_sent(error) from error
             else:

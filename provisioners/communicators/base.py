@@ -23,6 +23,10 @@ class ConnectionLost(CommunicatorError):
     """An established connection went away."""
 
 
+class GuestGone(CommunicatorError):
+    """The machine itself is off: waiting for it is pointless."""
+
+
 class HostKeyMismatch(CommunicatorError):
     """Whoever answers is not the guest that was started: its host key is another one."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import paramiko
 
 from hypervisor.deadline import Deadline
-from provisioners.communicators.base import AuthenticationRefused, CommunicatorError, HostKeyMismatch
+from provisioners.communicators.base import AuthenticationRefused, CommunicatorError, GuestGone, HostKeyMismatch
 from provisioners.communicators.ssh import SETTLE_SECONDS, SshCommunicator
 from provisioners.communicators.ssh_guard import guarded
 from provisioners.communicators.ssh_transport import KEEPALIVE_SECONDS, GuestTransport
@@ -38,7 +38,7 @@ def connect(
 
     `host_key` is the one public key that is accepted ("ssh-ed25519 AAAA..."). `abort` is polled and returns a text
     when waiting has become pointless (the machine is off). Raises `HostKeyMismatch`, `AuthenticationRefused`,
-    `CommunicatorError`, and `DeadlineExceeded` or `Cancelled` when the time is over.
+    `GuestGone`, and `DeadlineExceeded` or `Cancelled` when the time is over.
     """
     private = load_key(key) if isinstance(key, str) else key
     first_refusal: float | None = None
@@ -112,7 +112,7 @@ def wait_for_banner(host: str, port: int, deadline: Deadline, abort: Callable[[]
             while True:
                 deadline.check(doing)
                 if abort is not None and (why := abort()):
-                    raise CommunicatorError(f"{why} while {doing}")
+                    raise GuestGone(f"{why} while {doing}")
                 if time.monotonic() - opened >= interval:
                     opened, interval = time.monotonic(), min(interval * 1.1, LAST_INTERVAL)
                     if (sock := _open(host, port)) is not None:
