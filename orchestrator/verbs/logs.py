@@ -39,7 +39,7 @@ def service_log(folder: RunFolder, *, follow: bool = False, step: int | None = N
         for line in fold.lines(stamped):
             if belongs:
                 yield line.text
-    yield from (line.text for line in fold.finish())
+    yield from (line.text for line in fold.finish(step))
 
 
 def raw_output(folder: RunFolder, *, follow: bool = False, step: int | None = None) -> Iterator[bytes]:

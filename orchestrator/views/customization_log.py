@@ -84,11 +84,10 @@ class ServiceLog:
             case e.RunFinished() as event:
                 yield from self._run_finished(event, when)
 
-    def finish(self) -> Iterator[LogText]:
-        """What came without a line end and was never finished (the worker died, or the guest is still printing)."""
-        for (index, stream), splitter in self._lines.items():
-            yield from self._printed(index, stream, splitter.finish())
-        self._lines.clear()
+    def finish(self, step: int | None = None) -> Iterator[LogText]:
+        """What came without a line end and was never ended (the worker died, or the guest is still printing)."""
+        for index, stream in [key for key in self._lines if step in (None, key[0])]:
+            yield from self._printed(index, stream, self._lines.pop((index, stream)).finish())
 
     def _phase(self, name: str, when: str) -> Iterator[LogText]:
         self._log = "validation" if name == "Validating" else "customization"
@@ -136,8 +135,7 @@ class ServiceLog:
             yield LogText(self._log_of(index), text)
 
     def _step_finished(self, event: e.StepFinished, when: str) -> Iterator[LogText]:
-        for index, stream in [key for key in self._lines if key[0] == event.index]:
-            yield from self._printed(index, stream, self._lines.pop((index, stream)).finish())
+        yield from self.finish(event.index)
         if event.index not in self._steps:
             return
         _, step = self._steps[event.index]

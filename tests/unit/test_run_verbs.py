@@ -16,6 +16,7 @@ from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
 from orchestrator.verbs.logs import find_step, service_log
 from orchestrator.verbs.runs import find_run, list_runs
+from orchestrator.verbs.show import show
 
 STEP = e.StepStarted(0, "install", "Shell", "Customizing", 2, "steps/00.out")
 
@@ -62,7 +63,7 @@ def test_runs_are_listed_newest_first_with_their_state(store: Store) -> None:
         ]
         assert listed[living.id].alive and not listed[good.id].alive
         text = invoke(runs_cli.command).stdout
-    assert "alpha" in text and "Abandoned" in text
+    assert "alpha" in text and "Succeeded" in text
     entries = json.loads(invoke(runs_cli.command, "--json").stdout)
     assert {entry["runId"]: entry["exitCode"] for entry in entries}[bad.id] == 1
 
@@ -105,7 +106,7 @@ def test_show_tells_a_failure(store: Store) -> None:
 
 def test_show_of_an_abandoned_run(store: Store) -> None:
     make_run(store, "alpha", state="")
-    assert "Abandoned: it was Customizing" in invoke(show_cli.command, "alpha").stdout
+    assert "Abandoned: it was Customizing when its process died" in show(store, "alpha").lines()
 
 
 def test_logs_in_the_services_shape_raw_and_as_events(store: Store) -> None:
