@@ -118,7 +118,8 @@ class Catalogue:
 def registered_only(entry: CatalogueEntry, urn: str) -> InputError:
     """The error for an image that only the user can bring in."""
     reason = entry.source.reason if isinstance(entry.source, RegisteredSource) else "it is not stored"
-    return InputError(f"the source image {urn} is not stored here, and {reason}", hint=_IMPORT_HINT.format(urn=urn))
+    exact = f"{urn.rpartition(':')[0]}:<version>" if urn.lower().endswith(":latest") else urn
+    return InputError(f"the source image {urn} is not stored here, and {reason}", hint=_IMPORT_HINT.format(urn=exact))
 
 
 def _parse(text: str, origin: str) -> tuple[CatalogueEntry, ...]:

@@ -126,11 +126,12 @@ class _Platform:
         stored = ", ".join(resource.name for resource in self.stored)
         if self.entry is not None and not stored and not offline:
             return registered_only(self.entry, urn)
+        exact = f"{self.urn}:<version>" if wanted.lower() == LATEST else urn
         have = f"stored versions: {stored}" if stored else "no version of it is"
         offline_hint = "leave --offline out so that it can be fetched, or " if offline and self._fetchable() else ""
         return InputError(
             f"the source image {urn} is not stored here; {have}",
-            hint=f"{offline_hint}import it: aib image import FILE --urn {urn}",
+            hint=f"{offline_hint}import it: aib image import FILE --urn {exact}",
         )
 
 
