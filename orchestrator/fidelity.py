@@ -1,0 +1,197 @@
+"""Every emulated behaviour that is not plainly the service's: what it is, how well it is known, and where from.
+
+`documented` = the service's own documents say so; `inferred` = concluded from public evidence, not confirmed;
+`unknown` = nothing public says it, so this is a choice; `different` = known to differ, on purpose or by necessity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Grade = Literal["documented", "inferred", "unknown", "different"]
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """One row: `code` as in deviation events, `text` for people, `source` of the fact."""
+
+    code: str
+    grade: Grade
+    text: str
+    source: str
+
+
+BEHAVIOURS: tuple[Behaviour, ...] = (
+    # Scripts and files
+    Behaviour(
+        "shell-inline",
+        "documented",
+        "Inline lines are one script under `#!/bin/sh -e`, at /tmp/script_N.sh, run by the login user; no terminal",
+        "PKR; a public customization.log",
+    ),
+    Behaviour(
+        "script-user",
+        "inferred",
+        "A Shell script given by URI runs as root; `--script-user` or fidelity.script_user in config.toml changes it",
+        "JSON's samples and the quickstart write root's files without sudo; no live log confirms it",
+    ),
+    Behaviour(
+        "download-time",
+        "inferred",
+        "Scripts and files are fetched when a run is planned; the service fetches them when the template is submitted",
+        "OVER, TRBL; aib has no submission for a plain build",
+    ),
+    Behaviour(
+        "go-templates",
+        "different",
+        "`{{ ... }}` in inline lines is passed through as it is; Packer's own template engine may reinterpret it",
+        "PKR; how the service escapes it is unknown",
+    ),
+    Behaviour(
+        "cloud-init-race",
+        "inferred",
+        "Customizers start as soon as SSH answers: cloud-init may still run, as on the service",
+        "MicrosoftDocs/azure-compute-docs#179",
+    ),
+    Behaviour(
+        "file-size",
+        "different",
+        "A File customizer takes more than 20 MB here; the service is documented for less than 20 MB",
+        "SEED S23",
+    ),
+    Behaviour(
+        "powershell-on-linux",
+        "documented",
+        "A PowerShell customizer on a Linux image runs through pwsh, which the image must have",
+        "SEED S22 (\"Windows and Linux\"; later documents say Windows only)",
+    ),
+    Behaviour(
+        "legacy-script-field",
+        "documented",
+        "`script` of api-version 2019-02-01-preview and before is read as `scriptUri`",
+        "SWG",
+    ),
+    # The build VM
+    Behaviour(
+        "vm-size-clamped",
+        "different",
+        "The build VM gets less than its vmSize says, because this host has no more",
+        "images-and-libvirt: vmSize policy",
+    ),
+    Behaviour("gpu-missing", "different", "There is no GPU in the build VM", "choice"),
+    Behaviour(
+        "azure-agents",
+        "different",
+        "There is no Azure fabric: no instance metadata service, no wire server, no VM extensions, no resource disk",
+        "by necessity",
+    ),
+    Behaviour(
+        "network-user-mode",
+        "different",
+        "User-mode networking: the build VM can reach services on this host's loopback at 10.0.2.2",
+        "QEMU",
+    ),
+    Behaviour(
+        "vnet-ignored",
+        "different",
+        "vnetConfig names a network of Azure that is mapped to none here: the build VM gets user-mode networking",
+        "SEED S10; [networks] in config.toml maps it",
+    ),
+    Behaviour(
+        "ssh-timeout",
+        "documented",
+        "The build VM must answer by SSH within 20 minutes, at first and after a reboot",
+        "SEED S21",
+    ),
+    Behaviour(
+        "reboot-survived",
+        "different",
+        "A Shell step that reboots the machine in the foreground succeeds; in Packer's default it fails (exit 2300218)",
+        "SEED S21 says that Shell may reboot; PKR says otherwise",
+    ),
+    Behaviour(
+        "deprovision-script-restored",
+        "different",
+        "After a reboot the default deprovision script is put back into /tmp; on the service it stays lost",
+        "aib-service 2.4",
+    ),
+    # Generalize, validate, distribute
+    Behaviour(
+        "deprovision-default",
+        "documented",
+        "The default deprovision command is the one of the template's api-version",
+        "SEED S26, JSON",
+    ),
+    Behaviour(
+        "generalize-proof",
+        "different",
+        "After power-off the disk is read, and a left-over key or account fails the run; the service does not look",
+        "choice",
+    ),
+    Behaviour(
+        "source-validation-only",
+        "inferred",
+        "With sourceValidationOnly the source image boots, the validators run; nothing is customized or distributed",
+        "SWG",
+    ),
+    Behaviour(
+        "gallery-version-legacy",
+        "inferred",
+        "Without `versioning` a gallery version is 0.<unix time div 65536>.<unix time mod 65536>",
+        "derived from three public versions",
+    ),
+    Behaviour(
+        "gallery-version-source",
+        "unknown",
+        "versioning.scheme Source takes the source image's version number and raises the last part until it is free",
+        "JSON names the scheme, not the rule",
+    ),
+    Behaviour(
+        "replication",
+        "different",
+        "Regions and replica counts are recorded; nothing is copied between regions",
+        "by necessity",
+    ),
+    Behaviour(
+        "vhd-uri",
+        "different",
+        "A VHD goes to the local file system; an http(s) uri is recorded but not written to",
+        "SWG 2022-07-01",
+    ),
+    Behaviour(
+        "not-emulated",
+        "different",
+        "A field of the template is read and checked, but a build on this machine cannot act on it",
+        "each run lists its fields",
+    ),
+    # Errors and time
+    Behaviour(
+        "timeout-short",
+        "documented",
+        "buildTimeoutInMinutes of 1 to 5 fails on the service (E18: client_jwt will expire within 5 minutes); here it "
+        "only warns",
+        "TRBL",
+    ),
+    Behaviour(
+        "budget-starts",
+        "different",
+        "The time budget starts when inputs and the source image are there; the service counts its own preparation too",
+        "choice",
+    ),
+)  # fmt: skip
+_BY_CODE = {each.code: each for each in BEHAVIOURS}
+
+
+def behaviour(code: str) -> Behaviour | None:
+    """The row of this code, or None."""
+    return _BY_CODE.get(code)
+
+
+def deviation(code: str, detail: str = "") -> tuple[str, str]:
+    """(code, message) for a plan or an event: the row's text, and what is special in this run.
+
+    A code that is not in the table is our mistake: KeyError.
+    """
+    text = _BY_CODE[code].text
+    return code, f"{text} ({detail})" if detail else text

@@ -1,0 +1,47 @@
+"""The digest chain: two steps with one digest find the guest in the same state.
+
+A step's digest is sha256(previous digest, everything that can change the result). What cannot change it (its name, the
+address its script came from) stays out, so that renaming a step or moving a script invalidates nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+
+from orchestrator.plan.model import MachinePlan, ResolvedSource, Step
+
+SCHEME = "aib-chain-1"
+"""Changes whenever a step of the same data would act differently in a later version of aib."""
+
+
+def first_digest(source: ResolvedSource, machine: MachinePlan) -> str:
+    """What every chain begins with: the source image, and the machine as a guest can see it."""
+    return _digest(
+        [
+            SCHEME,
+            source.digest or f"{source.resource_id}:{source.version}",
+            machine.vcpus,
+            machine.memory_mib,
+            machine.os_disk_bytes,
+            machine.firmware,
+            machine.network,
+        ]
+    )
+
+
+def chained(first: str, steps: Iterable[Step]) -> tuple[Step, ...]:
+    """The steps with their digests, each resting on the one before."""
+    previous, done = first, []
+    for step in steps:
+        payload = step.payload.sha256 if step.payload else ""
+        previous = _digest([previous, step.phase, step.kind, dict(step.settings), payload])
+        done.append(replace(step, digest=previous))
+    return tuple(done)
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

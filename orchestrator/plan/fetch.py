@@ -1,0 +1,235 @@
+"""Scripts and files are fetched and checked before any VM boots: from http(s), Azure blobs, or this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from hypervisor.deadline import Deadline
+from hypervisor.errors import InputError
+from orchestrator.plan import http
+from orchestrator.plan.credentials import Credentials, is_blob
+from orchestrator.plan.fetched_store import FetchedStore, Stored, without_sas
+from orchestrator.plan.http_errors import ChecksumMismatch, FetchError, NotAuthorized, NotFound, redact_url
+from orchestrator.plan.model import Payload
+from orchestrator.record import files
+from orchestrator.template.model import File, PowerShell, Shell, Template
+
+LIMITS = http.Limits(size=512 << 20, redirects=5, total=1800.0)
+_NEAR_TEXT = 8 << 20
+"""Larger files are no scripts: their line ends are not tried."""
+
+Say = Callable[[str], None]
+
+
+class InputUnavailable(InputError):
+    """A script or file of the template cannot be had; `cause` says why, the hint quotes what the service would say."""
+
+    def __init__(self, message: str, cause: InputError, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.cause = cause
+
+
+class InputsUnavailable(InputError):
+    """Several cannot be had; all are told at once."""
+
+    def __init__(self, errors: tuple[InputError, ...]) -> None:
+        lines = "".join(f"\n- {e.message}" + (f"\n    {e.hint}" if e.hint else "") for e in errors)
+        super().__init__(f"{len(errors)} scripts and files are not available:{lines}")
+        self.errors = errors
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One script or file: its URI, its sha256 if the template gives one, and where the template asks for it."""
+
+    uri: str
+    sha256: str
+    pointer: str
+    label: str
+
+
+def wanted_by(template: Template) -> tuple[Wanted, ...]:
+    """Everything that the template's steps need from elsewhere, in the order of the steps."""
+    steps: list[tuple[str, Shell | PowerShell | File]] = []
+    if not (template.validate and template.validate.source_validation_only):
+        steps += [
+            (step.pointer or f"/properties/customize/{index}", step)
+            for index, step in enumerate(template.customize)
+            if isinstance(step, Shell | PowerShell | File)
+        ]
+    if template.validate:
+        steps += [
+            (step.pointer or f"/properties/validate/inVMValidations/{index}", step)
+            for index, step in enumerate(template.validate.in_vm_validations)
+        ]
+    found = []
+    for pointer, step in steps:
+        label = f"{type(step).__name__} {step.name!r}" if step.name else f"{type(step).__name__} at {pointer}"
+        if isinstance(step, File):
+            found.append(Wanted(step.source_uri, step.sha256, pointer, label))
+        elif step.script.inline is None:
+            found.append(Wanted(step.script.uri, step.script.sha256, pointer, label))
+    return tuple(found)
+
+
+@dataclass
+class Fetcher:
+    """Fetches for one template. `base` is the template's folder, against which relative paths count."""
+
+    store: FetchedStore
+    base: Path
+    credentials: Credentials
+    deadline: Deadline
+    offline: bool = False
+    say: Say = lambda _: None
+    limits: http.Limits = LIMITS
+    _done: dict[str, Stored] = field(default_factory=dict, init=False)
+
+    def fetch_all(self, wanted: tuple[Wanted, ...]) -> Mapping[str, Payload]:
+        """Payloads by pointer. Raises `InputUnavailable`, `ChecksumMismatch`, or `InputsUnavailable` with several."""
+        payloads: dict[str, Payload] = {}
+        errors: list[InputError] = []
+        for each in wanted:
+            try:
+                payloads[each.pointer] = self.fetch(each)
+            except InputError as error:
+                errors.append(error)
+        if len(errors) > 1:
+            raise InputsUnavailable(tuple(errors))
+        if errors:
+            raise errors[0]
+        return payloads
+
+    def fetch(self, wanted: Wanted) -> Payload:
+        """One payload, in the store and with the right checksum; raises `InputUnavailable` or `ChecksumMismatch`."""
+        stored = self._done.get(wanted.uri)
+        if stored is None:
+            try:
+                stored = self._bring(wanted)
+            except InputUnavailable:
+                raise
+            except InputError as error:
+                raise self._explained(wanted, error) from error
+            self._done[wanted.uri] = stored
+        _check(wanted, stored)
+        return Payload(redact_url(_shown(wanted.uri)), stored.sha256, stored.size, stored.path)
+
+    def _bring(self, wanted: Wanted) -> Stored:
+        scheme = urlsplit(wanted.uri).scheme.lower() if "://" in wanted.uri else ""
+        if scheme in {"http", "https"}:
+            return self._stored(wanted) if self.offline else self._download(wanted.uri)
+        if scheme not in {"", "file"}:
+            raise InputError(
+                f"{redact_url(wanted.uri)}: {scheme}:// cannot be fetched",
+                hint="Use https://, a path relative to the template, or file://.",
+            )
+        return self._copy(self._local_path(wanted.uri, scheme))
+
+    def _stored(self, wanted: Wanted) -> Stored:
+        """What the store has for it; a checksum finds it even under another address."""
+        stored = self.store.find(wanted.sha256.lower()) if wanted.sha256 else None
+        stored = stored or self.store.last_answer(wanted.uri)
+        if stored is None:
+            raise InputError(
+                f"{redact_url(_shown(wanted.uri))} was never fetched, and --offline fetches nothing",
+                hint="Run once without --offline.",
+            )
+        return stored
+
+    def _download(self, url: str) -> Stored:
+        self.say(f"Fetching {redact_url(_shown(url))}")
+        with self.store.incoming() as path:
+            done = http.download(
+                url, path, deadline=self.deadline, limits=self.limits, headers=self.credentials.headers(url)
+            )
+            stored = self.store.publish(path, done.sha256)
+        self.store.remember(url, stored)
+        return stored
+
+    def _local_path(self, uri: str, scheme: str) -> Path:
+        if not scheme:
+            return self.base / uri
+        parts = urlsplit(uri)
+        if parts.netloc not in {"", "localhost"}:
+            raise InputError(f"{uri}: a file:// address with a host cannot be read", hint="Write file:///path.")
+        return Path(unquote(parts.path))
+
+    def _copy(self, source: Path) -> Stored:
+        """Take a file of this machine as it is now: what the user changes later does not change this run."""
+        try:
+            status = source.stat()
+            if not stat.S_ISREG(status.st_mode):
+                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+                raise InputError(f"{source} is {kind}: one file is needed")
+            if status.st_size > self.limits.size:
+                raise InputError(f"{source} is larger than the limit of {self.limits.size} bytes")
+            file = source.open("rb")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            hint = f"Relative paths count from the template's folder, {self.base}."
+            raise InputError(f"cannot read {source}: {reason}", hint=hint) from error
+        digest = hashlib.sha256()
+        with file, self.store.incoming() as path, files.translating("copying", path), path.open("xb") as copy:
+            while data := file.read(1 << 20):
+                digest.update(data)
+                copy.write(data)
+                self.deadline.check(f"reading {source}")
+            copy.flush()
+            os.fsync(copy.fileno())
+            return self.store.publish(path, digest.hexdigest())
+
+    def _explained(self, wanted: Wanted, error: InputError) -> InputUnavailable:
+        hints = [error.hint]
+        shown = redact_url(_shown(wanted.uri))
+        private = isinstance(error, NotAuthorized | NotFound) and is_blob(
+            wanted.uri, self.credentials.config.storage_endpoints
+        )
+        if private:
+            hints.append(self.credentials.how_to_map())
+        if isinstance(error, NotAuthorized):
+            hints.append(
+                f"(The service says: Not authorized to access the resource: {shown}. "
+                "Please check the user assigned identity ...)"
+            )
+        elif isinstance(error, FetchError):
+            hints.append(
+                f"(The service says: Downloading external file ({shown}) to local file (xxxxx.0.customizer.fp) "
+                "[attempt 1 of 10] failed: Error downloading ...)"
+            )
+        hint = " ".join(filter(None, hints))
+        return InputUnavailable(f"{wanted.label} ({wanted.pointer}): {error.message}", error, hint=hint)
+
+
+def _shown(uri: str) -> str:
+    """The URI as it may be written anywhere."""
+    return without_sas(uri) if uri.lower().startswith(("http://", "https://")) else uri
+
+
+def _check(wanted: Wanted, stored: Stored) -> None:
+    expected = wanted.sha256.strip().lower()
+    if not expected or expected == stored.sha256:
+        return
+    what = f"{_shown(wanted.uri)}, wanted by {wanted.label} ({wanted.pointer})"
+    raise ChecksumMismatch(what, "sha256", expected, stored.sha256, hint=_line_end_hint(stored, expected))
+
+
+def _line_end_hint(stored: Stored, expected: str) -> str:
+    """Whether only the line ends differ, which is what a checkout on another system does."""
+    if stored.size > _NEAR_TEXT:
+        return ""
+    data = stored.path.read_bytes()
+    unix = data.replace(b"\r\n", b"\n")
+    for other, name in ((unix, "LF"), (unix.replace(b"\n", b"\r\n"), "CRLF")):
+        if other != data and hashlib.sha256(other).hexdigest() == expected:
+            have = "CRLF" if name == "LF" else "LF"
+            return (
+                f"With {name} line ends it would have the expected sum: the file has {have}. "
+                "Did git or an editor convert it? `.gitattributes` with `*.sh text eol=lf` keeps it as it is."
+            )
+    return ""
