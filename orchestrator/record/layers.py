@@ -195,15 +195,23 @@ class Layers:
         return name.split(".")[0]
 
 
-def remove_unlocked(path: Path) -> int:
-    """Remove a file unless somebody holds a lock on it; returns the bytes that this frees."""
+def unlocked(path: Path) -> bool:
+    """Whether the file is there and nobody holds a lock on it at this moment."""
+    return _if_unlocked(path, lambda: None)
+
+
+def remove_unlocked(path: Path) -> bool:
+    """Remove a file unless somebody holds a lock on it; true when it was removed."""
+    return _if_unlocked(path, path.unlink)
+
+
+def _if_unlocked(path: Path, action: Callable[[], None]) -> bool:
     with files.translating("removing", path), suppress(FileNotFoundError):
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if locks.try_lock(fd, exclusive=True) and locks.is_linked(fd, path):
-                freed = os.fstat(fd).st_blocks * 512
-                path.unlink()
-                return freed
+                action()
+                return True
         finally:
             os.close(fd)
-    return 0
+    return False
