@@ -13,11 +13,13 @@ import pytest
 
 from hypervisor import disk
 from hypervisor.deadline import CancelToken, Deadline
-from hypervisor.errors import BuildError, Cancelled, HostError, InputError
+from hypervisor.errors import BuildError, Cancelled, HostError, InputError, TemplateError
 from hypervisor.spec import DiskSpec
 from orchestrator.build.distribute import distribute, overall_state
 from orchestrator.build.export import Artifact, export
+from orchestrator.plan.catalogue import Catalogue
 from orchestrator.plan.model import MachinePlan, PlannedDistribution, ResolvedSource, RunPlan
+from orchestrator.plan.sources import resolve_source
 from orchestrator.record import arm_ids, files
 from orchestrator.record.events import Deviation, Event, RunOutputReady
 from orchestrator.record.resources import Resource
@@ -26,8 +28,11 @@ from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
 from orchestrator.template.model import (
     Distributor,
+    ManagedImage,
     ManagedImageTarget,
     SharedImageTarget,
+    SharedImageVersion,
+    Source,
     TargetRegion,
     Versioning,
     VhdTarget,
@@ -206,16 +211,39 @@ def test_the_gallery_version_keeps_what_the_template_asked_for(bench: Bench) -> 
     assert any(isinstance(event, Deviation) and event.code == "replication" for event in bench.events)
 
 
-def test_what_is_distributed_can_be_the_next_source(bench: Bench) -> None:
-    bench.distribute(MANAGED, SHARED)
-    for resource_id in (IMAGE_ID, f"{DEFINITION}/versions/0.0.1"):
-        resource = bench.store.get(resource_id)
-        assert resource is not None
-        aib = resource.properties["aib"]
-        assert (aib["os"], aib["generation"], aib["source"]) == ("linux", "V1", "/aib/x")
-        with bench.store.reading(aib["digest"]) as layer:
-            assert (layer.format, layer.virtual_size) == (aib["format"], aib["virtualSize"])
-            disk.compare(bench.source.path, "qcow2", layer.path, "qcow2", bench.deadline)
+@pytest.mark.parametrize("location", ["westus2", "East US", "northeurope"])
+def test_what_is_distributed_can_be_the_next_source(bench: Bench, location: str) -> None:
+    def resolve(source: Source) -> ResolvedSource:
+        return resolve_source(
+            source, store=bench.store, catalogue=Catalogue(()), location=location, offline=True,
+            deadline=bench.deadline, say=lambda _: None, prepare=True,
+        )  # fmt: skip
+
+    shared = dataclasses.replace(SHARED, exclude_from_latest=False)
+    bench.distribute(MANAGED, shared)
+    found = []
+    for source, there in (
+        (ManagedImage(IMAGE_ID), {"westus2"}),
+        (SharedImageVersion(f"{DEFINITION}/versions/0.0.1"), {"westus2", "East US"}),
+        (SharedImageVersion(f"{DEFINITION}/versions/latest"), {"westus2", "East US"}),
+    ):
+        if location in there:
+            found.append(resolve(source))
+        else:
+            with pytest.raises(TemplateError, match="region"):
+                resolve(source)
+    for resolved in found:
+        assert (resolved.os, resolved.generation, resolved.format) == ("linux", "V1", "qcow2")
+        disk.compare(bench.source.path, "qcow2", resolved.path, "qcow2", bench.deadline)
+
+
+def test_a_version_excluded_from_latest_is_no_latest_source(bench: Bench) -> None:
+    bench.distribute(SHARED)
+    with pytest.raises(InputError):
+        resolve_source(
+            SharedImageVersion(f"{DEFINITION}/versions/latest"), store=bench.store, catalogue=Catalogue(()),
+            location="westus2", offline=True, deadline=bench.deadline, say=lambda _: None, prepare=True,
+        )  # fmt: skip
 
 
 def test_what_is_distributed_shares_no_inode_with_the_artifact(bench: Bench) -> None:
