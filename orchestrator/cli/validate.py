@@ -6,10 +6,12 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from orchestrator.template.load import Loaded
+from orchestrator.template.parameter_file import read_parameters
 from orchestrator.verbs.validate import Validation, validate
 from orchestrator.views import diagnostics_text
 
@@ -35,17 +37,29 @@ def show(loaded: Loaded | Validation) -> None:
 @click.command("validate")
 @click.argument("templates", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", callback=pairs, help="Fill <NAME>.")
+@click.option("--param", "given", multiple=True, metavar="NAME=VALUE", callback=pairs, help="An ARM parameter.")
+@click.option("--parameters", "files", multiple=True, type=click.Path(path_type=Path), help="An ARM parameter file.")
 @click.option("--target-version", default="", metavar="V", help="Judge by this api-version.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def command(
-    ctx: click.Context, templates: tuple[Path, ...], settings: dict[str, str], target_version: str, *, as_json: bool
+    ctx: click.Context,
+    templates: tuple[Path, ...],
+    settings: dict[str, str],
+    given: dict[str, str],
+    *,
+    files: tuple[Path, ...],
+    target_version: str,
+    as_json: bool,
 ) -> None:
     """Check TEMPLATES (files, folders, or - for standard input): every problem at once, with its line and its fix.
 
     Exit code 0: no errors; 2: errors; 4: a file cannot be read.
     """
-    result = validate(templates, settings=settings, target_version=target_version)
+    parameters: dict[str, Any] = {}
+    for file in files:
+        parameters |= read_parameters(file)
+    result = validate(templates, settings=settings, parameters=parameters | given, target_version=target_version)
     if as_json:
         click.echo(json.dumps(_data(result), indent=2, ensure_ascii=False))
     else:

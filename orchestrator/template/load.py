@@ -17,10 +17,12 @@ from typing import Any
 
 from hypervisor.errors import InputError
 from orchestrator.template import build_model, json_reader, placeholders, rules
+from orchestrator.template.arm import expand
+from orchestrator.template.arm.functions_azure import Scope
 from orchestrator.template.diagnostics import Diagnostic, InvalidTemplate, Severity
 from orchestrator.template.model import Template
-from orchestrator.template.node import UNKNOWN, Node
-from orchestrator.template.recognise import find
+from orchestrator.template.node import Node
+from orchestrator.template.recognise import find, is_deployment
 from orchestrator.template.report import Report
 from orchestrator.template.schema.check import check_resource
 from orchestrator.template.schema.tables import DEFAULT_VERSION, nearest_version
@@ -29,6 +31,7 @@ from orchestrator.template.subject import Subject
 
 MAX_FILE_SIZE = 32 * 1024 * 1024  # bytes; ARM refuses templates beyond 4 MB
 _NOTHING: Mapping[str, Any] = {}
+_HERE = Scope()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,13 @@ def inspect_templates(
     name: str = "",
     settings: Mapping[str, str] = _NOTHING,
     parameters: Mapping[str, Any] = _NOTHING,
+    scope: Scope = _HERE,
     target_version: str = "",
 ) -> Loaded:
     """Reads and checks every template of a file (or of `text`) without raising for what is wrong in it.
 
-    `settings` fill `<placeholders>`, `parameters` those of a deployment, `target_version` judges by another
+    `settings` fill `<placeholders>`, `parameters` those of a deployment, `scope` is where a deployment counts as
+    deployed to, `target_version` judges by another
     api-version than the template's own. Raises InputError when the file cannot be read.
     """
     report = Report()
@@ -66,7 +71,9 @@ def inspect_templates(
     source = SourceText(read_text(path, report) if text is None else _encodable(text, file, report), file)
     root = json_reader.read(source, report)
     root = placeholders.fill(root, settings, report)
-    subjects = list(_subjects(root, report, name or _name_from(path), parameters, target_version))
+    subjects = list(
+        _subjects(root, report, name or _name_from(path), parameters, scope=scope, target_version=target_version)
+    )
     templates = []
     for subject in subjects:
         own = Report()
@@ -88,11 +95,12 @@ def load_templates(
     name: str = "",
     settings: Mapping[str, str] = _NOTHING,
     parameters: Mapping[str, Any] = _NOTHING,
+    scope: Scope = _HERE,
     target_version: str = "",
 ) -> Loaded:
     """As `inspect_templates`, but raises InvalidTemplate when there is any error."""
     loaded = inspect_templates(
-        path, text, name=name, settings=settings, parameters=parameters, target_version=target_version
+        path, text, name=name, settings=settings, parameters=parameters, scope=scope, target_version=target_version
     )
     if not loaded.is_valid:
         raise InvalidTemplate(loaded.diagnostics)
@@ -106,11 +114,12 @@ def load_template(
     name: str = "",
     settings: Mapping[str, str] = _NOTHING,
     parameters: Mapping[str, Any] = _NOTHING,
+    scope: Scope = _HERE,
     target_version: str = "",
 ) -> tuple[Template, tuple[Diagnostic, ...]]:
     """The one template of a file; where there are several, the one called `name`. Raises InvalidTemplate."""
     loaded = inspect_templates(
-        path, text, name=name, settings=settings, parameters=parameters, target_version=target_version
+        path, text, name=name, settings=settings, parameters=parameters, scope=scope, target_version=target_version
     )
     return choose(loaded, name), loaded.diagnostics
 
@@ -188,12 +197,14 @@ def _encodable(text: str, file: str, report: Report) -> str:
 
 
 def _subjects(
-    root: Node, report: Report, name: str, parameters: Mapping[str, Any], target_version: str
+    root: Node, report: Report, name: str, parameters: Mapping[str, Any], *, scope: Scope, target_version: str
 ) -> Iterator[Subject]:
-    for found in find(root, report):
+    if is_deployment(root):
+        resources = expand.resources(root, parameters, report, scope, target_version)
+    else:
+        resources = find(root, report)
+    for found in resources:
         written = found.node
-        if found.in_deployment:
-            _refuse_expressions(written, report)
         version = written.string("apiVersion")
         yield Subject(
             written=written,
@@ -203,16 +214,6 @@ def _subjects(
             api_version=version,
             in_deployment=found.in_deployment,
         )
-
-
-def _refuse_expressions(resource: Node, report: Report) -> None:
-    for node in resource.walk():
-        if isinstance(node.value, str) and node.value.startswith("[") and node.value.endswith("]"):
-            if node.value.startswith("[["):
-                node.value = node.value[1:]
-                continue
-            report.error("AIB004", node, f"the expression {node.value[:60]} is not evaluated yet")
-            node.value = UNKNOWN
 
 
 def _check(subject: Subject, report: Report) -> Subject:

@@ -11,6 +11,8 @@ from orchestrator.template.schema.tables import RESOURCE_TYPE
 
 _TYPE = RESOURCE_TYPE.lower()
 _PROVIDER = _TYPE.partition("/")[0]
+NO_RESOURCE = "there is no imageTemplates resource in it"
+NO_RESOURCE_HINT = f'a template is a resource of type "{RESOURCE_TYPE}", alone or among the "resources" of a deployment'
 _OWN_FIELDS = ("source", "distribute", "customize")
 
 
@@ -55,8 +57,7 @@ def find(root: Node, report: Report) -> Iterator[Found]:
         else:
             work.extend(reversed([(child, True) for child in _lists_of_resources(node)]))
     if not count and root.is_known:
-        hint = f'a template is a resource of type "{RESOURCE_TYPE}", alone or among the "resources" of a deployment'
-        report.error("AIB005", root, "there is no imageTemplates resource in it", hint=hint, source="SEED S1")
+        report.error("AIB005", root, NO_RESOURCE, hint=NO_RESOURCE_HINT, source="SEED S1")
 
 
 def _lists_of_resources(node: Node) -> Iterator[Node]:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from hypervisor.errors import InputError
+from orchestrator.template.arm.functions_azure import Scope
 from orchestrator.template.diagnostics import Diagnostic, Severity
 from orchestrator.template.load import Loaded, inspect_templates
 from orchestrator.template.source_text import SourceText
 
 _NONE: Mapping[str, Any] = {}
+_HERE = Scope()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +41,18 @@ def validate(
     *,
     settings: Mapping[str, str] = _NONE,
     parameters: Mapping[str, Any] = _NONE,
+    scope: Scope = _HERE,
     target_version: str = "",
 ) -> Validation:
     """Checks the templates in files and folders (`-` is standard input). Raises InputError for what cannot be read."""
     files = [file for path in paths for file in template_files(path)]
     results = [
         inspect_templates(
-            None if str(file) == "-" else file, settings=settings, parameters=parameters, target_version=target_version
+            None if str(file) == "-" else file,
+            settings=settings,
+            parameters=parameters,
+            scope=scope,
+            target_version=target_version,
         )
         for file in files
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from orchestrator.template.arm.values import Unresolved
 from orchestrator.template.diagnostics import Severity
 from orchestrator.template.node import UNKNOWN, Node, kind_of
 from orchestrator.template.report import Report
@@ -70,6 +71,8 @@ class _Checker:
         """A field's value: type, range, allowed words."""
         if not node.is_known:
             return node
+        if isinstance(node.value, Unresolved) and field.kind != "string":
+            return node.derive(UNKNOWN)
         kind, _, of = field.kind.partition(":")
         if kind == "any":
             return node
@@ -180,6 +183,8 @@ class _Checker:
         value = node.value
         if not node.is_known:
             return node
+        if isinstance(value, Unresolved):  # only Azure knows it
+            return node if kind == "string" else node.derive(UNKNOWN)
         right = {
             "string": isinstance(value, str),
             "bool": isinstance(value, bool),
