@@ -23,6 +23,7 @@ SAME_BOOT_GRACE_SECONDS = 15.0
 FOLLOW_UP_SECONDS = 5.0
 """A script that asks for a reboot and exits 0: how long to look for signs of it."""
 ASK_SECONDS = 60.0
+POLL_SECONDS = 1.0
 
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
@@ -34,10 +35,8 @@ _GOING_DOWN = (
     "elif [ -e /run/systemd/shutdown/scheduled ]; then echo scheduled; else echo running; fi"
 )
 
-_REBOOT_WORDS = re.compile(
-    rb"(?m)(?:^|[;&|({!\"'`]|\b(?:sudo|then|do|else|nohup|exec|setsid|time|systemd-run|at|now)\b)[^\n;&|]{0,80}?"
-    rb"\b(?:reboot|shutdown|kexec|telinit\s+6|init\s+6|sysrq-trigger)\b"
-)
+# Not `/run/reboot-required`, which many scripts test. A word too many costs `FOLLOW_UP_SECONDS`.
+_REBOOT_WORDS = re.compile(rb"\b(?:reboot|shutdown|kexec|(?:tel)?init\s+6|sysrq-trigger)\b(?![-.])")
 
 
 class NoReboot(StepError):
@@ -70,7 +69,7 @@ def boot_state(guest: Guest, context: Context) -> BootState:
                 context.deadline.check("reaching the guest")
                 raise StepError(f"the guest cannot be reached: {error.message}", hint=error.hint) from error
             disconnect(guest)
-            limit.pause(1, "reaching the guest")
+            limit.pause(POLL_SECONDS, "reaching the guest")
         except DeadlineExceeded as error:
             context.deadline.check("reaching the guest")
             raise StepError(f"the guest does not answer: {error.message}") from error
@@ -137,7 +136,7 @@ def survive(guest: Guest, before: BootState, context: Context, *, limit_seconds:
                     "the connection to the guest was lost, but the guest did not reboot",
                     hint="does the script stop sshd, close the network or a firewall, or kill its own session?",
                 )
-            limit.pause(1, doing)
+            limit.pause(POLL_SECONDS, doing)
     except DeadlineExceeded as error:
         context.deadline.check(doing)
         seen = "saw it reboot" if guest.reboots() > before.reboots else "saw no reboot"
@@ -171,7 +170,7 @@ def follow_up(guest: Guest, before: BootState, script_path: str, context: Contex
         except ConnectionLost:
             return True
         try:
-            deadline.pause(1, "waiting for a reboot that a script asked for")
+            deadline.pause(POLL_SECONDS, "waiting for a reboot that a script asked for")
         except DeadlineExceeded:
             context.deadline.check()
             return False
