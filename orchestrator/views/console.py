@@ -17,7 +17,7 @@ from orchestrator.record.record import RunRecord, StepRecord
 from orchestrator.views.failure import explain
 from orchestrator.views.screen import Screen, Style, screen_for
 from orchestrator.views.summary import headline, summary
-from orchestrator.views.text import LineSplitter, Piece, clean_line, duration, printable, safe
+from orchestrator.views.text import LONGEST_SHOWN, LineSplitter, Piece, clean_line, duration, printable, safe
 
 MOST_LINES = 10_000
 """Lines of one step that are shown; a step that prints more goes on in its file alone."""
@@ -25,7 +25,7 @@ MOST_LINES = 10_000
 _WAITING = {
     "Preparing": "Preparing the source image and what the steps need",
     "Booting": "Starting the build VM",
-    "Connecting": "Waiting for the build VM to answer (at most 20 min, as the service does)",
+    "Connecting": "Waiting for the build VM to answer (at most 20 min)",
     "Customizing": "Customizing",
     "Validating": "Validating",
     "Generalizing": "Generalizing",
@@ -53,6 +53,7 @@ class ConsoleView:
         self._record = RunRecord()
         self._total = 0
         self._now = 0.0
+        self._phase = ""
         self._lines: dict[tuple[int, str], LineSplitter] = {}
         self._shown: dict[int, int] = {}
 
@@ -79,7 +80,8 @@ class ConsoleView:
             case e.RunStarted() as event:
                 self._run_started(event)
             case e.Phase(name):
-                self._screen.waiting(_WAITING.get(name, name), self._now)
+                self._phase = _WAITING.get(name, name)
+                self._screen.waiting(self._phase, self._now)
             case e.Connected(seconds, address, user, communicator):
                 how = {"ssh": "SSH", "winrm": "WinRM"}.get(communicator, communicator)
                 self._tell(f"The build VM answers by {how} ({user}@{address}) after {duration(seconds)}", "good")
@@ -87,7 +89,7 @@ class ConsoleView:
                 self._total = max(self._total, event.total)
                 label = self._label(event.index, event.name)
                 self._tell(f"{label} ({event.kind})", "head")
-                self._screen.waiting(label, self._now)
+                self._screen.waiting(label, self._now, told=True)
             case e.Output() as event:
                 self._output(event)
             case e.StepFinished() as event:
@@ -141,12 +143,15 @@ class ConsoleView:
         for piece in pieces:
             if piece.rest:
                 continue  # of an endless line the beginning is shown
-            self._shown[index] = self._shown.get(index, 0) + 1
-            if self._shown[index] > MOST_LINES:
+            shown = self._shown[index] = self._shown.get(index, 0) + 1
+            if shown == MOST_LINES + 1:
                 self._screen.line(f"{prefix}... the rest is only in {output_name(index)} of the run folder", "dim")
+            if shown > MOST_LINES:
                 return
-            endless = " ..." if piece.more else ""
-            self._screen.line(prefix + printable(clean_line(piece.data)) + endless, "dim" if stream == "stdout" else "")
+            text = printable(clean_line(piece.data))
+            if piece.more:
+                text = printable(piece.data[:LONGEST_SHOWN]) + "… (a line without an end)"
+            self._screen.line(prefix + text, "dim" if stream == "stdout" else "")
 
     def _step_finished(self, event: e.StepFinished) -> None:
         for index, stream in [key for key in self._lines if key[0] == event.index]:
@@ -155,6 +160,7 @@ class ConsoleView:
         took = "" if event.result == "skipped" else f" in {duration(event.seconds)}"
         self._tell(f"{self._label(event.index, event.name)}: {word}{took}", style)
         self._explain(event)
+        self._screen.waiting(self._phase, self._now, told=True)
 
     def _explain(self, event: e.StepFinished) -> None:
         if event.result != "failed":

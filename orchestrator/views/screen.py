@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, Protocol, TextIO
 
-from orchestrator.views.text import clock, duration
+from orchestrator.views.text import clock
 
 if TYPE_CHECKING:
-    from rich.spinner import Spinner
+    from rich.text import Text
 
 Style = Literal["", "good", "bad", "warn", "dim", "head"]
 
@@ -22,8 +22,8 @@ class Screen(Protocol):
         """Add one line for good; `elapsed` is the run's time, where the line should tell it."""
         ...
 
-    def waiting(self, what: str, elapsed: float) -> None:
-        """Show what is being waited for from now on, and for how long; "" ends that."""
+    def waiting(self, what: str, elapsed: float, *, told: bool = False) -> None:
+        """Show what is being waited for from now on, and for how long; "" ends that. `told`: a line says it already."""
         ...
 
     def close(self) -> None:
@@ -50,15 +50,17 @@ class PlainScreen:
         except (OSError, ValueError):  # a closed pipe or stream: the build goes on without spectators
             self._gone = True
 
-    def waiting(self, what: str, elapsed: float) -> None:
+    def waiting(self, what: str, elapsed: float, *, told: bool = False) -> None:
         """Say once what is being waited for."""
-        if what:
+        if what and not told:
             self.line(f"{what} ...", elapsed=elapsed)
 
     def close(self) -> None:
         """Nothing to undo."""
 
 
+_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_ASCII_FRAMES = "|/-\\"
 _STYLES: dict[Style, str] = {
     "": "",
     "good": "green",
@@ -72,17 +74,16 @@ _STYLES: dict[Style, str] = {
 class LiveScreen:
     """A terminal: lines scroll, the last line shows a spinner, what is waited for and for how long."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stream: TextIO, now: Callable[[], float] = time.monotonic) -> None:
         from rich.console import Console
         from rich.live import Live
-        from rich.spinner import Spinner
         from rich.text import Text
 
         self._text = Text
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
-        self._clock = clock
-        self._what, self._since = "", clock()
-        self._spinner = Spinner("dots")
+        self._clock = now
+        self._what, self._since = "", now()
+        self._frames = _FRAMES if self._console.encoding.startswith("utf") else _ASCII_FRAMES
         self._live = Live(
             get_renderable=self._status,
             console=self._console,
@@ -102,7 +103,7 @@ class LiveScreen:
         except (OSError, ValueError):
             self._give_up()
 
-    def waiting(self, what: str, elapsed: float) -> None:
+    def waiting(self, what: str, elapsed: float, *, told: bool = False) -> None:
         """Begin to wait for something else."""
         if self._gone:
             return
@@ -123,11 +124,12 @@ class LiveScreen:
     def _give_up(self) -> None:
         self._gone = True
 
-    def _status(self) -> Spinner:
-        waited = duration(self._clock() - self._since)
-        text = self._text(f"{self._what}  {waited}", style="dim", no_wrap=True, overflow="ellipsis")
-        self._spinner.update(text=text)
-        return self._spinner
+    def _status(self) -> Text:
+        """Never more than one line: a second one would be left behind on the screen."""
+        waited = self._clock() - self._since
+        frame = self._frames[int(waited * len(self._frames)) % len(self._frames)]
+        text = f"{frame} {clock(waited)}  {self._what}"
+        return self._text(text, style="dim", no_wrap=True, overflow="ellipsis", end="")
 
 
 def screen_for(stream: TextIO) -> Screen:

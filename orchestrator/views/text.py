@@ -64,14 +64,13 @@ def clean_line(line: bytes) -> bytes:
 def printable(data: bytes, limit: int = LONGEST_SHOWN) -> str:
     """One line for a terminal: colours and cursor movements gone, other control characters and broken UTF-8 escaped.
 
-    At most `limit` characters, and then how many bytes were left out.
+    At most `limit` characters, and then how long the whole line is.
     """
     cut = data[: 4 * limit]  # a character is at most four bytes
     text = safe(cut.decode("utf-8", "backslashreplace"))
     if len(text) <= limit and len(cut) == len(data):
         return text
-    shown = text[:limit]
-    return f"{shown}… ({len(data) - len(shown.encode('utf-8', 'replace'))} more bytes)"
+    return f"{text[:limit]}… (a line of {len(data)} bytes)"
 
 
 def safe(text: str) -> str:

@@ -152,6 +152,13 @@ def test_terminal_shows_what_is_waited_for_and_keeps_every_line(tmp_path: Path, 
     assert "\x1b[?25h" in text, "the cursor comes back"
 
 
+def test_what_is_waited_for_never_takes_two_lines(tmp_path: Path, terminal: Terminal) -> None:
+    facts = [STARTED, e.StepStarted(0, "x" * 300, "Shell", "Customizing", 1, "steps/00.out"), SUCCEEDED, finished()]
+    text = play(tmp_path, terminal, *facts)
+    status = [part for part in text.replace("\r", "\n").split("\n") if "00:00  Step" in part]
+    assert status and all("…" in part and part.count("x") < 80 for part in status)
+
+
 def test_no_color_is_obeyed(tmp_path: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     text = play(tmp_path, terminal, STARTED, BEGUN, SUCCEEDED, finished())

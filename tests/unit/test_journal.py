@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import threading
 import tracemalloc
 from pathlib import Path
@@ -122,6 +124,33 @@ def test_full_disk_is_one_host_error_naming_the_path(tmp_path: Path) -> None:
         journal.output(0, "stdout", b"x")
         journal.emit(RunFinished("Failed", "Building", "no space", 3, 1.0))
     assert [line["type"] for line in lines(tmp_path)] == ["RunFinished"]
+
+
+_FILLS_ITS_QUOTA = """
+import resource, sys
+from pathlib import Path
+from hypervisor.errors import HostError
+from orchestrator.record.events import RunFinished
+from orchestrator.record.journal import Journal
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+with Journal(Path(sys.argv[1])) as journal:
+    try:
+        for _ in range(50):
+            journal.output(0, "stdout", b"x" * 9_999 + b"\\n")
+    except HostError as error:
+        print(error.message)
+    journal.emit(RunFinished("Failed", "Building", "no space", 3, 1.0))
+"""
+
+
+def test_what_was_written_before_the_disk_was_full_stays_whole(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", _FILLS_ITS_QUOTA, str(tmp_path)]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    assert "steps/00.out: File too large" in done.stdout
+    events = [s.event for s in read_events(tmp_path / "events.jsonl")]
+    assert isinstance(events[-1], RunFinished)
+    kept = b"".join(read_output(tmp_path, o) for o in events if isinstance(o, Output))
+    assert kept == (b"x" * 9_999 + b"\n") * 10 == (tmp_path / "steps/00.out").read_bytes()
 
 
 def test_failing_subscriber_is_reported_once_and_still_called(tmp_path: Path) -> None:
