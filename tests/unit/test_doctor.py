@@ -226,4 +226,4 @@ def test_probe_tells_why_libvirt_does_not_open(monkeypatch: pytest.MonkeyPatch, 
     from orchestrator.verbs.doctor_probe import libvirt_opens
 
     version, error = libvirt_opens()
-    assert version == "" and error
+    assert version == "" and ("binding" in error or "not found" in error)
