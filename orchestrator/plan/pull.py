@@ -24,8 +24,8 @@ Progress = Callable[[int, int | None], None]
 Say = Callable[[str], None]
 
 _DOWNLOADS = "downloads"
-_LARGEST = 256 << 30  # bytes
-_HOURS = 12 * 3600.0  # seconds for one image; the caller's deadline is what usually ends it
+# The caller's deadline is what usually ends a download; a gigabyte over a slow line may take hours.
+LIMITS = http.Limits(size=256 << 30, total=12 * 3600.0)
 _HREF = re.compile(r"""href\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
 _WORD = re.compile(r"[^\s()*]+")
 
@@ -86,7 +86,7 @@ def pull(
         release.url,
         archive,
         deadline=deadline,
-        limits=http.Limits(size=_LARGEST, total=_HOURS),
+        limits=LIMITS,
         expected={checksum.algorithm: checksum.hex},
         resume=True,
         progress=progress or _tenths(say),
