@@ -94,6 +94,8 @@ class Machine:
         """Listen to it, then let it run."""
         with translated("listening to the VM"):
             self._events = GuestEvents(self._hypervisor.handle, self.domain)
+        if not self._hypervisor.embedded and (nvram := self._description().findtext("os/nvram")):
+            self._hypervisor.discard(Path(nvram))  # a daemon keeps a UEFI guest's variables even of a transient VM
         with translated("letting the VM run"):
             self.domain.resume()
         self._hypervisor.started()

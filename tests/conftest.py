@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 import pytest
+
+if TYPE_CHECKING:
+    from fixtures.guests.bare.build import BareGuest
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +25,11 @@ def tiny_image(build_cache: Path) -> Path:
     from fixtures.guests.tiny.build import ensure_tiny_image
 
     return ensure_tiny_image(build_cache)
+
+
+@pytest.fixture(scope="session")
+def bare_guest(build_cache: Path) -> BareGuest:
+    """Kernel and initramfs of the bare guest: up in seconds, no login; for tests of the machine itself."""
+    from fixtures.guests.bare.build import ensure_bare_guest
+
+    return ensure_bare_guest(build_cache)
