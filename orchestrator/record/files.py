@@ -42,7 +42,7 @@ def host_error(error: OSError, doing: str, path: Path) -> HostError:
     """The error the user should see when the system refuses `doing` (a verb phrase) on `path`."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return NoSpaceLeft(
-            f"no space left while {doing} {path} ({_free(path)} bytes free)",
+            f"no space left while {doing} {path} ({_free(path) >> 20} MiB free)",
             hint="free some: `aib gc --artifacts` removes exported copies of finished runs, `aib gc` only leftovers; "
             "or move AIB_HOME to a larger disk",
         )

@@ -8,6 +8,7 @@ pending and committed; a key that is pending when nobody writes was left by a cr
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ create table pending (key text primary key) without rowid;
 pragma user_version = {_VERSION};
 """
 _BUSY_SECONDS = 30.0
+_LITTLE = 1 << 20
+"""Bytes: with less free than this an I/O error of sqlite's is taken for a full disk."""
 _T = TypeVar("_T")
 
 
@@ -72,11 +75,15 @@ class Index:
         rows = self._ask(lambda db: db.execute(f"{query} order by key", values).fetchall())
         return [Resource.from_json(json.loads(row[0])) for row in rows]
 
-    def rebuild(self, resources: Iterable[Resource]) -> None:
-        """Replace the database by one over `resources`; the caller holds the store's lock exclusively."""
+    def discard(self) -> None:
+        """Remove the database; the caller holds the store's lock exclusively."""
         for suffix in ("", "-wal", "-shm", "-journal"):
             with files.translating("removing", self.path):
                 self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
+    def rebuild(self, resources: Iterable[Resource]) -> None:
+        """Replace the database by one over `resources`; the caller holds the store's lock exclusively."""
+        self.discard()
         with _sqlite_errors(self.path), _closing(self.path) as db:
             db.execute("pragma journal_mode = wal")
             db.execute("pragma synchronous = full")
@@ -114,7 +121,9 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         name = getattr(error, "sqlite_errorname", "")
-        if name.startswith("SQLITE_FULL"):
+        # A page of shared memory that cannot be had is an "I/O error".
+        starved = name.startswith("SQLITE_IOERR") and shutil.disk_usage(path.parent).free < _LITTLE
+        if starved or name.startswith("SQLITE_FULL"):
             raise files.host_error(OSError(28, "No space left on device"), "writing", path) from error
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
             raise files.host_error(OSError(13, str(error)), "opening", path) from error

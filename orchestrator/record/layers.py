@@ -63,7 +63,7 @@ class Layers:
         self, source: Path, format: str, *, move: bool, virtual_size: int, digest: str, deadline: Deadline | None
     ) -> Layer:
         """See `Store.add_layer`."""
-        with files.translating("adding the disk", source):
+        with files.translating(f"adding the disk {source} to", self.folder):
             digest = digest or files.sha256(source, deadline)
             target = self.folder / f"{digest}.{format}"
             while not self._hold(digest, target):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,15 +143,19 @@ class Runs:
         created = datetime.now(UTC)
         name = f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         hidden = RunFolder(self.folder / f"{_NEW}{name}", template_name, created.isoformat(timespec="milliseconds"))
-        with files.translating("creating", hidden.path):
+        run = RunFolder(self.folder / name, template_name, hidden.created)
+        with ExitStack() as undo, files.translating("creating", hidden.path):
             hidden.path.mkdir(mode=0o700)
-            hidden.hold()
+            undo.callback(shutil.rmtree, hidden.path, ignore_errors=True)
+            undo.callback(hidden.hold().release)
             for folder in _FOLDERS:
                 (hidden.path / folder).mkdir(mode=0o700)
-            head = {"id": name, "template": template_name, "created": hidden.created}
-            files.publish_json(hidden.path / "run.json", head)
-            run = RunFolder(self.folder / name, template_name, hidden.created, hidden._fd)
+            files.publish_json(
+                hidden.path / "run.json", {"id": name, "template": template_name, "created": run.created}
+            )
             hidden.path.rename(run.path)
+            undo.pop_all()
+            run._fd = hidden._fd  # the lock goes with the file, whatever its folder is called
             files.sync_folder(self.folder)
         return run
 

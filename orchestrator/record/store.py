@@ -6,7 +6,7 @@ Files are the truth and are published whole; the sqlite index is rebuilt from th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -136,7 +136,12 @@ class Store:
                         return self._index.select(type, prefix)
                 except IndexDamaged:
                     pass
-            self._repair()
+                except HostError:
+                    return _matching(self._files.all(), type, prefix)  # sqlite cannot even read on a full disk
+            try:
+                self._repair()
+            except HostError:
+                return _matching(self._files.all(), type, prefix)
 
     def delete(self, resource_id: str, only_if: Callable[[Resource], bool] = lambda _: True) -> bool:
         """Remove the resource if it is there and `only_if`, asked under the lock, agrees; resources under it stay."""
@@ -154,7 +159,9 @@ class Store:
         """Read every resource file again, and drop what killed writers left unfinished."""
         with self._lock(exclusive=True):
             self._files.sweep()
-            self._index.rebuild(self._files.all())
+            self._index.discard()
+            with suppress(files.NoSpaceLeft):  # asked without an index then, and rebuilt when there is space again
+                self._index.rebuild(self._files.all())
 
     # Runs
 
@@ -180,17 +187,22 @@ class Store:
         """Make one change: `change` gets the resource and returns what shall be there; None removes it."""
         key = resource_key(resource_id)
         with self._lock(exclusive=True):
-            self._reconcile()
+            with suppress(files.NoSpaceLeft):
+                self._reconcile()
             existing = self._files.read(resource_id)
             resource = change(existing)
             if resource == existing:
                 return resource
-            self._indexed(lambda: self._index.note(key))
+            try:
+                self._indexed(lambda: self._index.note(key))
+            except files.NoSpaceLeft:
+                self._index.discard()  # so that a full disk can still be emptied; the index is rebuilt later
             if resource is None:
                 self._files.remove(resource_id)
             else:
                 self._files.write(resource)
-            self._indexed(lambda: self._index.store(key, resource))
+            with suppress(files.NoSpaceLeft, IndexDamaged):  # noted as pending, or discarded: the file counts
+                self._index.store(key, resource)
         return resource
 
     def _reconcile(self) -> None:
@@ -217,3 +229,14 @@ class Store:
         path = self.home / "locks" / "store"
         with files.translating("locking", path), locks.locked(path, exclusive=exclusive):
             yield
+
+
+def _matching(resources: Iterable[Resource], type: str | None, prefix: str) -> list[Resource]:
+    """What the index would select."""
+    found = [
+        resource
+        for resource in resources
+        if (type is None or resource.type.lower() == type.lower())
+        and (not prefix or resource_key(resource.id).startswith(f"{prefix}/"))
+    ]
+    return sorted(found, key=lambda resource: resource_key(resource.id))

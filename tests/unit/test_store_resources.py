@@ -254,3 +254,22 @@ def test_a_home_that_cannot_be_made_is_a_host_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HostError):
         Store(tmp_path / "file" / "home")
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (1, files.NotPermitted),
+        (13, files.NotPermitted),
+        (30, files.NotPermitted),
+        (28, files.NoSpaceLeft),
+        (122, files.NoSpaceLeft),
+        (5, HostError),
+    ],
+)
+def test_what_the_system_refuses(tmp_path: Path, number: int, kind: type[HostError]) -> None:
+    with pytest.raises(HostError) as caught, files.translating("writing", tmp_path):
+        raise OSError(number, os.strerror(number))
+    assert type(caught.value) is kind
+    assert str(tmp_path) in caught.value.message
+    assert caught.value.exit_code == 3

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hypervisor.errors import UsageError
+from orchestrator.record import files
 from orchestrator.record.store import Store
 
 
@@ -91,3 +92,13 @@ def test_a_damaged_head_hides_no_run(store: Store) -> None:
     run = store.new_run("hello")
     (run.path / "run.json").write_text("{")
     assert [r.id for r in store.runs()] == [run.id]
+
+
+def test_a_run_that_cannot_be_made_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "publish_json", full)
+    with pytest.raises(files.NoSpaceLeft):
+        store.new_run("t")
+    assert store.runs() == store.unborn_runs() == ()
