@@ -1,6 +1,7 @@
 """A RunPlan as JSON and back: what `plan.json` holds and the worker process reads.
 
-Addresses in it carry no signature: payloads are found by their digest, never fetched again.
+Signatures of SAS tokens are not written, wherever they stand: payloads are found by their digest, never fetched again.
+An inline line that held one is therefore not complete in the file; the digests still tell that it is another line.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ from typing import Any, get_args, get_origin
 
 from hypervisor.errors import HostError
 from orchestrator.plan.model import RunPlan
+from orchestrator.record.redact import Redactor
 from orchestrator.template.model import ManagedImageTarget, SharedImageTarget, VhdTarget
 
 VERSION = 1
+_CLEAN = Redactor()
 _TARGETS: dict[str, type] = {"ManagedImage": ManagedImageTarget, "SharedImage": SharedImageTarget, "VHD": VhdTarget}
 _TARGET_NAMES = {cls: name for name, cls in _TARGETS.items()}
 
 
 def to_json(plan: RunPlan) -> dict[str, Any]:
     """The plan as plain JSON data, without secrets."""
-    data = _plain(plan)
-    return {"version": VERSION, **data}
+    return {"version": VERSION, **_plain(plan)}
 
 
 def from_json(data: Mapping[str, Any]) -> RunPlan:
@@ -52,9 +54,7 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
-    return value
+    return _CLEAN.text(str(value)) if isinstance(value, str | Path) else value
 
 
 def _typed(kind: Any, value: Any) -> Any:

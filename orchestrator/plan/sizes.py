@@ -131,11 +131,12 @@ def _table() -> Mapping[str, Size]:
 def _common_names() -> list[str]:
     """Names made by rule, for similarity only: the plain and the premium-storage one of each version."""
     return [
-        f"Standard_{family}{vcpus}{additions}" + ("" if version == "v1" else f"_{version}")
+        f"Standard_{family[0]}{vcpus}{additions}" + ("" if version == "v1" else f"_{version}")
         for family, rule in _data()["families"].items()
         for version in rule["versions"]
         for vcpus in rule["vcpus"]
         for additions in ("", "s", "ds", "as", "ads")
+        if set(additions) <= set(rule["additions"])
     ]
 
 
@@ -147,19 +148,18 @@ def _by_rule(name: str) -> Size | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    family = match["family"].upper()
-    rule = _data()["families"][family]
+    family, version = match["family"].upper(), f"v{match['version'] or 1}"
+    rules = _data()["families"]
+    rule = rules.get(f"{family}_{version}") or rules[family]
     additions, vcpus = match["additions"].lower(), int(match["vcpus"])
-    version = f"v{match['version'] or 1}"
-    known = set("adlnst" if "low_memory" in rule else "adnst")
-    if version not in rule["versions"] or vcpus not in rule["vcpus"] or not set(additions) <= known:
-        return None
-    if len(set(additions)) < len(additions):
-        return None
     effective = int(match["constrained"] or vcpus)
-    if not 1 <= effective <= vcpus:
+    unique = len(set(additions)) == len(additions)
+    if version not in rule["versions"] or vcpus not in rule["vcpus"] or not unique or not 1 <= effective <= vcpus:
         return None
-    memory = vcpus * (rule["low_memory"] if "l" in additions else rule["mib_per_vcpu"])
+    if not set(additions) <= set(rule["additions"]):
+        return None
+    by_addition = rule["mib_per_vcpu"]
+    memory = vcpus * next((by_addition[letter] for letter in additions if letter in by_addition), by_addition[""])
     constrained = f"-{effective}" if match["constrained"] else ""
     suffix = "" if version == "v1" else f"_{version}"
     generations = _generations(rule["versions"][version]["s" in additions])
