@@ -48,7 +48,8 @@ def examine(host: Host | None = None, *, prove: bool = False) -> Report:
     host = host or Host()
     findings = [
         checks.python_version(host),
-        *(checks.tool(host, name) for name in ("qemu-system-x86_64", "qemu-img", "setpriv")),
+        *(checks.tool(host, name) for name in checks.BUILD_TOOLS),
+        checks.apt_sources(host),
         checks.libvirt(host, libvirt_opens),
         checks.uefi(host),
         *(checks.tool(host, name) for name in checks.BOOTSTRAP_TOOLS),

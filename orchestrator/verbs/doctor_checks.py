@@ -21,7 +21,9 @@ SUBORDINATE_IDS = 65536
 RUNTIME_NAME_LENGTH = 9
 """A run's folder in the runtime folder: a slash and eight hex digits."""
 
-BOOTSTRAP_TOOLS = ("mmdebstrap", "apt-get", "sgdisk", "mkfs.vfat", "mcopy", "mke2fs")
+BUILD_TOOLS = ("qemu-system-x86_64", "qemu-img", "setpriv", "apt-get", "dpkg-deb")
+BOOTSTRAP_TOOLS = ("mmdebstrap", "sgdisk", "mkfs.vfat", "mcopy", "mke2fs")
+_NO_APT = "aib makes its inspection VM from Debian packages: run it on Debian or Ubuntu, or in a container of one"
 _NO_BOOTSTRAP = "source images cannot be made from packages; use `aib image pull` or `aib image import FILE`"
 _WHY = {
     "qemu-system-x86_64": "runs the build VM",
@@ -29,6 +31,7 @@ _WHY = {
     "setpriv": "ends QEMU with its parent",
     "mmdebstrap": "makes source images from packages",
     "apt-get": "fetches packages for source images and for the inspection VM",
+    "dpkg-deb": "unpacks packages for the inspection VM",
     "sgdisk": "partitions images without a loop device",
     "mkfs.vfat": "makes the EFI system partition",
     "mcopy": "puts files into the EFI system partition",
@@ -76,9 +79,22 @@ def tool(host: Host, name: str) -> Finding:
     fix = host.install(packages)
     if name in BOOTSTRAP_TOOLS and host.family != "debian":
         return Finding(name, "warning", f"not found ({_WHY[name]})", fix or _NO_BOOTSTRAP, packages if fix else "")
+    if name == "apt-get":
+        fix = fix or _NO_APT
     return Finding(
         name, "missing", f"not found ({_WHY[name]})", fix or f"install the package that has {name}", packages
     )
+
+
+def apt_sources(host: Host) -> Finding:
+    """apt knows a mirror: packages come from the sources that this machine already uses, and from nowhere else."""
+    folder = host.path("/etc/apt")
+    for file in [folder / "sources.list", *sorted(folder.glob("sources.list.d/*"))]:
+        name = f"/{file.relative_to(host.root)}"
+        if any(line.startswith(("deb ", "deb\t", "deb[", "URIs:")) for line in host.text(name).splitlines()):
+            return Finding("apt sources", "ok", name)
+    fix = "name a Debian mirror in /etc/apt/sources.list, then: " + host.as_root("apt-get update")
+    return Finding("apt sources", "missing", f"no source of packages in {folder}", fix)
 
 
 def libvirt(host: Host, probe: Callable[[], tuple[str, str]]) -> Finding:
@@ -92,6 +108,8 @@ def libvirt(host: Host, probe: Callable[[], tuple[str, str]]) -> Finding:
         packages = f"{host.packages('libvirt')} {host.packages('libvirt-dev')}".strip()
         install = host.install(packages)
         return Finding("libvirt", "missing", error, f"{install}, then pip install 'aib[build]'".lstrip(", "), packages)
+    if "driver" not in error.lower():
+        return Finding("libvirt", "missing", error)
     packages = host.packages("libvirt")
     return Finding("libvirt", "missing", error, host.install(packages) or "install libvirt's QEMU driver", packages)
 
@@ -129,7 +147,8 @@ def subordinate_ids(host: Host) -> Finding:
     lacking = [file for file in ("/etc/subuid", "/etc/subgid") if _ids(host, file) < SUBORDINATE_IDS]
     if not lacking:
         return Finding(name, "ok", f"{_ids(host, '/etc/subuid')} for {host.user}")
-    fix = host.as_root(f"usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {host.user}")
+    free = _free_range(host)
+    fix = host.as_root(f"usermod --add-subuids {free} --add-subgids {free} {host.user}")
     return Finding(name, "missing", f"fewer than {SUBORDINATE_IDS} for {host.user} in {' and '.join(lacking)}", fix)
 
 
@@ -141,6 +160,15 @@ def _ids(host: Host, file: str) -> int:
         if owner in (host.user, str(host.uid)) and count.isdigit():
             most = max(most, int(count))
     return most
+
+
+def _free_range(host: Host) -> str:
+    """65536 ids after everything that is given out: two users must not share any."""
+    start = 100_000
+    for line in (host.text("/etc/subuid") + host.text("/etc/subgid")).splitlines():
+        numbers = [int(word) for word in line.split(":")[1:] if word.strip().isdigit()]
+        start = max(start, sum(numbers))
+    return f"{start}-{start + SUBORDINATE_IDS - 1}"
 
 
 def user_namespaces(host: Host) -> Finding:
@@ -202,8 +230,8 @@ def _remembered(host: Host) -> tuple[bool, str] | None:
         return None
 
 
-def home_writable(host: Host) -> Finding:
-    """AIB_HOME can be made and written."""
+def home_writable(host: Host, flags: Callable[[Path], int] = lambda path: os.statvfs(path).f_flag) -> Finding:
+    """AIB_HOME can be made and written, and programs in it may run (QEMU is started through a script there)."""
     existing = _existing(host.home)
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -211,6 +239,9 @@ def home_writable(host: Host) -> Finding:
     except OSError as error:
         fix = f"set AIB_HOME to a folder of yours, or: {host.as_root(f'chown {host.user} {existing}')}"
         return Finding("AIB_HOME", "missing", f"{host.home}: {error.strerror or error}", fix)
+    if flags(existing) & os.ST_NOEXEC:
+        fix = "set AIB_HOME to a folder on a file system that is not mounted noexec"
+        return Finding("AIB_HOME", "missing", f"{host.home} is on a file system that is mounted noexec", fix)
     return Finding("AIB_HOME", "ok", str(host.home))
 
 

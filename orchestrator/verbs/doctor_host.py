@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import shutil
 import sys
 from collections.abc import Mapping
@@ -40,7 +40,8 @@ _PACKAGES: Mapping[str, tuple[str, str, str, str]] = {
     "qemu-img": ("qemu-utils", "qemu-img", "qemu-tools", "qemu-img"),
     "setpriv": ("util-linux", "util-linux", "util-linux", "util-linux"),
     "mmdebstrap": ("mmdebstrap", "mmdebstrap", "", ""),
-    "apt-get": ("apt", "apt", "", ""),
+    "apt-get": ("apt", "apt", "", "apt"),
+    "dpkg-deb": ("dpkg", "dpkg", "dpkg", "dpkg"),
     "sgdisk": ("gdisk", "gdisk", "gptfdisk", "gptfdisk"),
     "mkfs.vfat": ("dosfstools", "dosfstools", "dosfstools", "dosfstools"),
     "mcopy": ("mtools", "mtools", "mtools", "mtools"),
@@ -71,6 +72,14 @@ def home_folder(environ: Mapping[str, str]) -> Path:
     return Path(named).expanduser().absolute() if named else platformdirs.user_data_path("aib")
 
 
+def user_name() -> str:
+    """Who runs this; the number where the user has no name (some containers)."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """What the checks may ask; a test gives another root, PATH and user. `home` is AIB_HOME."""
@@ -78,7 +87,7 @@ class Host:
     root: Path = Path("/")
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     uid: int = field(default_factory=os.getuid)
-    user: str = field(default_factory=getpass.getuser)
+    user: str = field(default_factory=user_name)
     python: tuple[int, int, int] = field(default_factory=lambda: sys.version_info[:3])
     home: Path = field(default_factory=lambda: home_folder(os.environ))
 

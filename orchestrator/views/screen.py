@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
 from collections.abc import Callable
@@ -93,6 +94,7 @@ class LiveScreen:
             redirect_stderr=False,
         )
         self._gone = False
+        atexit.register(self.close)  # whatever ends this process, the terminal gets its cursor back
 
     def line(self, text: str, style: Style = "", elapsed: float | None = None) -> None:
         """Print the line above the live one."""
@@ -120,6 +122,7 @@ class LiveScreen:
     def close(self) -> None:
         """Remove the live line and give the cursor back."""
         self.waiting("", 0.0)
+        atexit.unregister(self.close)
 
     def _give_up(self) -> None:
         self._gone = True

@@ -20,6 +20,7 @@ def root(tmp_path: Path) -> Path:
     """A Debian on which everything is there."""
     files = {
         "etc/os-release": DEBIAN,
+        "etc/apt/sources.list.d/debian.sources": "Types: deb\nURIs: http://mirror.example/debian\n",
         "etc/subuid": "other:1:65536\nme:100000:65536\n",
         "etc/subgid": "1000:100000:65536\n",
         "proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable: 8000000 kB\n",
@@ -39,7 +40,7 @@ def root(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "bin").mkdir()
-    for name in ("qemu-system-x86_64", "qemu-img", "setpriv", "newuidmap", *checks.BOOTSTRAP_TOOLS):
+    for name in ("newuidmap", *checks.BUILD_TOOLS, *checks.BOOTSTRAP_TOOLS):
         (tmp_path / "bin" / name).write_text("#!/bin/sh\n")
         (tmp_path / "bin" / name).chmod(0o755)
     return tmp_path
@@ -54,7 +55,8 @@ def test_everything_is_there(root: Path) -> None:
     here = host(root)
     findings = [
         checks.python_version(here),
-        *(checks.tool(here, name) for name in ("qemu-img", *checks.BOOTSTRAP_TOOLS)),
+        *(checks.tool(here, name) for name in (*checks.BUILD_TOOLS, *checks.BOOTSTRAP_TOOLS)),
+        checks.apt_sources(here),
         checks.libvirt(here, lambda: ("9.0.0", "")),
         checks.uefi(here),
         checks.subordinate_ids(here),
@@ -99,9 +101,31 @@ def test_bootstrap_tools_are_a_must_on_debian_only(root: Path) -> None:
     assert finding.status == "warning" and "aib image import" in finding.fix and not finding.packages
 
 
+def test_apt_is_a_must_everywhere(root: Path) -> None:
+    (root / "bin/apt-get").unlink()
+    (root / "etc/os-release").write_text("ID=opensuse-tumbleweed\n")
+    finding = checks.tool(host(root), "apt-get")
+    assert finding.status == "missing" and "run it on Debian or Ubuntu" in finding.fix
+
+
+def test_apt_without_sources(root: Path) -> None:
+    (root / "etc/apt/sources.list.d/debian.sources").write_text("# URIs: none\n")
+    finding = checks.apt_sources(host(root))
+    assert finding.status == "missing" and "sudo apt-get update" in finding.fix
+    (root / "etc/apt/sources.list").write_text("deb http://mirror.example/debian bookworm main\n")
+    assert checks.apt_sources(host(root)).found == "/etc/apt/sources.list"
+
+
+def test_home_on_a_noexec_file_system(root: Path) -> None:
+    finding = checks.home_writable(host(root), lambda _: os.ST_NOEXEC | os.ST_NOSUID)
+    assert finding.status == "missing" and "noexec" in finding.found
+    assert checks.home_writable(host(root), lambda _: os.ST_NOSUID).status == "ok"
+
+
 def test_libvirt_that_does_not_open(root: Path) -> None:
     no_driver = checks.libvirt(host(root), lambda: ("", "no connection driver available"))
     assert no_driver.status == "missing" and "libvirt-daemon-driver-qemu" in no_driver.fix
+    assert checks.libvirt(host(root), lambda: ("", "Permission denied: '/x'")).fix == ""
     no_binding = checks.libvirt(host(root), lambda: ("", "libvirt's Python binding cannot be loaded: ..."))
     assert "libvirt-dev" in no_binding.fix and "pip install 'aib[build]'" in no_binding.fix
     (root / "bin/setpriv").unlink()
@@ -129,7 +153,7 @@ def test_subordinate_ids_of_an_ordinary_user(root: Path) -> None:
     (root / "etc/subgid").write_text("me:100000:1000\n")
     finding = checks.subordinate_ids(host(root))
     assert finding.status == "missing" and "/etc/subgid" in finding.found and "/etc/subuid" not in finding.found
-    assert finding.fix == "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 me"
+    assert finding.fix == "sudo usermod --add-subuids 165536-231071 --add-subgids 165536-231071 me", "none twice"
     (root / "bin/newuidmap").unlink()
     assert checks.subordinate_ids(host(root)).fix == "sudo apt-get install --yes uidmap"
     assert checks.subordinate_ids(host(root, uid=0)).status == "ok"
