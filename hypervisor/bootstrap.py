@@ -6,14 +6,16 @@ in its user namespace; out come a file system and GRUB's images, which `bootdisk
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import email.utils
 import hashlib
 import os
 import re
 import shlex
+import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from hypervisor.packages import LISTS
 from hypervisor.process import ProcessError, require, run
 
 HOOK = Path(__file__).with_name("payloads") / "bootstrap-hook.sh"
+_CLEANING = 60.0  # seconds for removing a half-made system when the time is over already
 _RECIPE = "1"  # raise it when the image changes without a change of packages or hook
 
 # What Debian's own Azure images have and builds rely on; Recommends stay out.
@@ -32,7 +35,7 @@ PACKAGES = (
     *("linux-image-cloud-amd64", "initramfs-tools", "grub-pc-bin", "grub-efi-amd64-bin", "grub2-common"),
     *("systemd-sysv", "systemd-resolved", "dbus", "libpam-systemd", "udev", "kmod", "iproute2", "iputils-ping"),
     *("cloud-init", "cloud-guest-utils", "waagent", "openssh-server", "sudo", "locales", "e2fsprogs", "dosfstools"),
-    *("ca-certificates", "curl", "wget", "gnupg", "less", "netbase", "procps", "psmisc", "rsyslog", "vim-tiny"),
+    *("ca-certificates", "curl", "wget", "gnupg", "less", "netbase", "procps", "psmisc", "rsyslog", "vim-tiny", "zstd"),
 )
 
 
@@ -85,7 +88,8 @@ def bootstrap(
     fs_uuid = str(uuid.uuid4())
     argv = _command(recipe, mode, [source.line for source in sources], fs_uuid, work)
     try:
-        run(argv, deadline=deadline, on_output=_progress(say))
+        with _tree_folder(mode) as folder:
+            run(argv, deadline=deadline, on_output=_progress(say), env={"TMPDIR": str(folder)})
     except ProcessError as error:
         raise HostError(
             f"mmdebstrap could not make Debian {recipe.suite}: {error.message.partition(chr(10))[2][-1500:]}",
@@ -118,6 +122,28 @@ def _mode() -> str:
             hint=f"run: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}",
         )
     return "unshare"
+
+
+@contextlib.contextmanager
+def _tree_folder(mode: str) -> Iterator[Path]:
+    """Where mmdebstrap lays out the new system; gone at the end, also when mmdebstrap was ended half-way.
+
+    It lies under the temporary folder because the namespace's root must be able to reach it; what it holds then belongs
+    to subordinate ids, which only the namespace's root can remove.
+    """
+    with tempfile.TemporaryDirectory(prefix="aib-bootstrap-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        tree = folder / "tree"
+        tree.mkdir()
+        tree.chmod(0o1777)
+        try:
+            yield tree
+        finally:
+            left = list(tree.iterdir())
+            if left and mode == "unshare":
+                helper: list[str | Path] = ["mmdebstrap", "--unshare-helper", "rm", "-rf", *left]
+                run(helper, deadline=Deadline.after(_CLEANING, "removing the half-made system"), check=False)
 
 
 def _command(recipe: BootstrapRecipe, mode: str, sources: list[str], fs_uuid: str, work: Path) -> list[str]:

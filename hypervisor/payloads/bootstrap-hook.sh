@@ -55,7 +55,12 @@ ln -sfn ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 
 chroot "$root" apt-get clean
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/apt "$root"/var/log/*.log
-rm -f "$root/etc/apt/apt.conf.d/99mmdebstrap" "$root/var/cache/debconf/"*-old "$root/var/lib/dpkg/"*-old
+# mmdebstrap's own settings, and what keeps services from starting: it would take them away only after this hook.
+rm -f "$root"/etc/apt/apt.conf.d/*mmdebstrap "$root"/etc/dpkg/dpkg.cfg.d/*mmdebstrap "$root/usr/sbin/policy-rc.d"
+if [ -e "$root/sbin/start-stop-daemon.REAL" ]; then
+    mv "$root/sbin/start-stop-daemon.REAL" "$root/sbin/start-stop-daemon"
+fi
+rm -f "$root/var/cache/debconf/"*-old "$root/var/lib/dpkg/"*-old
 
 # A plain bind mount shows the root file system without what is mounted in it (/proc, /sys, /dev).
 work=$(mktemp -d)
