@@ -23,6 +23,7 @@ def _scoped(function: _F) -> _F:
     return group(subscription(function))
 
 
+_if_missing = click.option("--if-missing", is_flag=True, help="Do nothing when it is there already.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print the resource as JSON.")
 
 
@@ -35,13 +36,17 @@ def command() -> None:
 @click.argument("name")
 @click.option("--location", required=True, help='The region, such as westus2 or "West US 2".')
 @_scoped
+@_if_missing
 @_json
-def create(name: str, location: str, resource_group: str, subscription: str, *, as_json: bool) -> None:
+def create(
+    name: str, location: str, resource_group: str, subscription: str, *, if_missing: bool, as_json: bool
+) -> None:
     """Create the gallery NAME in a region."""
     from orchestrator.verbs import gallery
 
     scope = Scope(subscription, resource_group)
-    _done("Created", gallery.create(default_store(), name, location=location, scope=scope), as_json=as_json)
+    made = gallery.create(default_store(), name, location=location, scope=scope, if_missing=if_missing)
+    _done("Gallery", made, as_json=as_json)
 
 
 @command.command("define")
@@ -53,6 +58,7 @@ def create(name: str, location: str, resource_group: str, subscription: str, *, 
 @click.option("--offer", default="", help="The gallery's name by default.")
 @click.option("--sku", default="", help="The definition's name by default.")
 @_scoped
+@_if_missing
 @_json
 def define(
     gallery: str,
@@ -65,6 +71,7 @@ def define(
     publisher: str,
     offer: str,
     sku: str,
+    if_missing: bool,
     as_json: bool,
 ) -> None:
     """Define the image DEFINITION in GALLERY: what kind of image its versions will be."""
@@ -80,8 +87,9 @@ def define(
         offer=offer,
         sku=sku,
         scope=Scope(subscription, resource_group),
+        if_missing=if_missing,
     )
-    _done("Defined", made, as_json=as_json)
+    _done("Image definition", made, as_json=as_json)
 
 
 @command.command("list")

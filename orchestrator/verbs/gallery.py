@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from hypervisor.errors import InputError, UsageError
 from orchestrator.record import arm_ids, galleries
 from orchestrator.record.arm_ids import DEFAULT_SCOPE, ArmId, InvalidResourceId, Scope
-from orchestrator.record.resources import Resource
+from orchestrator.record.resources import Resource, ResourceExists
 from orchestrator.record.store import Store
 
 
@@ -21,13 +22,17 @@ class GalleryView:
     """(definition, its versions in the order of their numbers)."""
 
 
-def create(store: Store, name: str, *, location: str, scope: Scope = DEFAULT_SCOPE) -> Resource:
-    """Create a gallery in a region. Raises `ResourceExists`, `UsageError` for a bad name or region."""
+def create(
+    store: Store, name: str, *, location: str, scope: Scope = DEFAULT_SCOPE, if_missing: bool = False
+) -> Resource:
+    """Create a gallery in a region. Raises `ResourceExists`, `UsageError` for a bad name or region.
+
+    `if_missing`: one that is there already, in the same region, is what was wanted.
+    """
     if not arm_ids.region(location).isalnum():
         raise UsageError(f"{location!r} is not the name of a region", hint='regions look like westus2 or "West US 2"')
     gallery = galleries.gallery(_gallery_id(name, scope), location)
-    store.create(gallery)
-    return gallery
+    return _create(store, gallery, if_missing=if_missing, same=lambda found: _same_region(found, gallery))
 
 
 def define(
@@ -41,8 +46,11 @@ def define(
     offer: str = "",
     sku: str = "",
     scope: Scope = DEFAULT_SCOPE,
+    if_missing: bool = False,
 ) -> Resource:
     """Define an image in a gallery; `offer` and `sku` are the gallery's and the definition's names by default.
+
+    `if_missing`: one that is there already, for the same kind of image, is what was wanted.
 
     Raises `InputError` without the gallery, `ResourceExists`, and `UsageError` for a bad name or when another
     definition of the gallery has the same publisher, offer and sku (the compute service refuses that too).
@@ -67,8 +75,27 @@ def define(
             raise UsageError(
                 f"the definition {other.name} has the same publisher, offer and sku", hint="give another --sku"
             )
-    store.create(resource)
-    return resource
+    return _create(store, resource, if_missing=if_missing, same=lambda found: found.properties == resource.properties)
+
+
+def _create(store: Store, wanted: Resource, *, if_missing: bool, same: Callable[[Resource], bool]) -> Resource:
+    try:
+        store.create(wanted)
+    except ResourceExists:
+        found = store.get(wanted.id)
+        if not if_missing or found is None:
+            raise
+        if not same(found):
+            raise UsageError(
+                f"{found.id} is there already, and is another one than asked for",
+                hint="`aib gallery show` says what it is; choose another name",
+            ) from None
+        return found
+    return wanted
+
+
+def _same_region(one: Resource, other: Resource) -> bool:
+    return arm_ids.region(one.location) == arm_ids.region(other.location)
 
 
 def list_galleries(store: Store) -> list[GalleryView]:
