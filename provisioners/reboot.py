@@ -191,8 +191,11 @@ def _ask(guest: Guest, command: str, deadline: Deadline) -> str:
     """The first line of what `command` prints; raises `ConnectionLost` when there is no answer."""
     said = Capture(4096)
     limit = deadline.limited(ASK_SECONDS, "an answer of the guest")
+    counted = guest.reboots()
     try:
-        result = guest.communicator.run(command, deadline=limit, output=said)
+        result = guest.communicator.run(
+            command, deadline=limit, output=said, interrupted=lambda: guest.reboots() > counted
+        )
     except DeadlineExceeded as error:
         deadline.check()
         raise ConnectionLost(f"the guest did not answer within {ASK_SECONDS:.0f} s") from error

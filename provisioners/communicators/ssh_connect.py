@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-import selectors
 import socket
 import time
 from collections.abc import Callable
+from typing import Self
 
 import paramiko
 
@@ -19,7 +19,12 @@ from provisioners.communicators.ssh_transport import KEEPALIVE_SECONDS, GuestTra
 PATIENCE_SECONDS = 60.0
 """For so long a refused key or a strange host key is tried again: sshd may be up before cloud-init has ended."""
 HANDSHAKE_SECONDS = 60.0
-FIRST_INTERVAL, LAST_INTERVAL, PENDING = 1.0, 4.0, 4
+PROBE_SECONDS = 1.0
+REFUSED_SECONDS = 0.25
+CONNECT_SECONDS = 5.0
+POLL_SECONDS = 0.05
+PENDING = 8
+"""More unauthenticated connections at once than this make sshd drop some (MaxStartups 10)."""
 
 
 def connect(
@@ -102,57 +107,65 @@ def wait_for_banner(host: str, port: int, deadline: Deadline, abort: Callable[[]
     """A fresh TCP connection on which an SSH server has said who it is (its banner is still unread).
 
     A user-mode network accepts TCP before the guest listens, and a connection that was opened too early may stay
-    silent for ever: so new ones are opened while a few older ones are still being watched.
+    silent for ever: so a new one is opened every second while a few older ones are still being watched.
     """
     doing = f"waiting for the guest's SSH server ({host}:{port})"
-    pending: list[socket.socket] = []
-    interval, opened = FIRST_INTERVAL, -LAST_INTERVAL
-    with selectors.DefaultSelector() as selector:
-        try:
-            while True:
-                deadline.check(doing)
-                if abort is not None and (why := abort()):
-                    raise GuestGone(f"{why} while {doing}")
-                if time.monotonic() - opened >= interval:
-                    opened, interval = time.monotonic(), min(interval * 1.1, LAST_INTERVAL)
-                    if (sock := _open(host, port)) is not None:
-                        pending.append(sock)
-                        selector.register(sock, selectors.EVENT_READ)
-                    if len(pending) > PENDING:
-                        _drop(pending, pending[0], selector)
-                if not pending:
-                    deadline.pause(min(0.1, deadline.remaining()), doing)
-                for event, _ in selector.select(0.1) if pending else ():
-                    sock = next(s for s in pending if s is event.fileobj)
-                    answer = _peek(sock)
-                    if answer is None:
-                        _drop(pending, sock, selector)
-                        opened = time.monotonic() - interval + 0.25  # refused: ask again soon
-                    elif answer:
-                        pending.remove(sock)
-                        selector.unregister(sock)
-                        sock.setblocking(True)
-                        return sock
-                    else:
-                        deadline.pause(0.02, doing)  # it says something, but not yet that
-        finally:
-            for left in pending:
-                left.close()
+    with _Probes(host, port) as probes:
+        while True:
+            deadline.check(doing)
+            if abort is not None and (why := abort()):
+                raise GuestGone(f"{why} while {doing}")
+            if (sock := probes.look()) is not None:
+                return sock
+            deadline.pause(POLL_SECONDS, doing)
 
 
-def _open(host: str, port: int) -> socket.socket | None:
-    try:
-        sock = socket.create_connection((host, port), timeout=5)
-    except OSError:
+class _Probes:
+    """The connections that are being watched, oldest first."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._address = (host, port)
+        self._pending: list[socket.socket] = []
+        self._next = time.monotonic()
+
+    def look(self) -> socket.socket | None:
+        """The connection with a banner, if there is one now; opens and drops others as time goes."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + PROBE_SECONDS
+            self._open()
+        for sock in reversed(self._pending):
+            answer = _peek(sock)
+            if answer:
+                self._pending.remove(sock)
+                sock.setblocking(True)
+                return sock
+            if answer is None:  # nobody listens there yet: ask again soon
+                self._drop(sock)
+                self._next = min(self._next, time.monotonic() + REFUSED_SECONDS)
         return None
-    sock.setblocking(False)
-    return sock
 
+    def _open(self) -> None:
+        try:
+            sock = socket.create_connection(self._address, timeout=CONNECT_SECONDS)
+        except OSError:
+            self._next = time.monotonic() + REFUSED_SECONDS
+            return
+        sock.setblocking(False)
+        self._pending.append(sock)
+        if len(self._pending) > PENDING:
+            self._drop(self._pending[0])
 
-def _drop(pending: list[socket.socket], sock: socket.socket, selector: selectors.BaseSelector) -> None:
-    selector.unregister(sock)
-    pending.remove(sock)
-    sock.close()
+    def _drop(self, sock: socket.socket) -> None:
+        self._pending.remove(sock)
+        sock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sock in self._pending:
+            sock.close()
+        self._pending.clear()
 
 
 def _peek(sock: socket.socket) -> bool | None:
