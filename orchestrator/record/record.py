@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.record import events as e
 from orchestrator.record.files import publish_json
-from orchestrator.record.journal import Journal
+from orchestrator.record.journal import Journal, Subscriber
 from orchestrator.record.reader import output_name, read_events
 
 RECORD = "record.json"
@@ -232,6 +232,7 @@ def _run_output(event: e.RunOutputReady) -> dict[str, Any]:
         "artifactId": event.artifact_id,
         "artifactUri": event.artifact_uri,
         "message": event.message,
+        "tags": event.tags,
     }
 
 
@@ -268,11 +269,18 @@ class RecordWriter:
 
 
 def finish_abandoned(
-    folder: Path, reason: str, *, state: str = "Failed", exit_code: int = 1, hint: str = ""
+    folder: Path,
+    reason: str,
+    *,
+    state: str = "Failed",
+    exit_code: int = 1,
+    hint: str = "",
+    show: Subscriber | None = None,
 ) -> e.RunFinished:
     """Give a run whose worker died its last event and record, and return that event; a finished run is left as it is.
 
-    `reason` says how the worker died. Only for whoever knows that no worker is alive (its lock is free).
+    `reason` says how the worker died; `show` gets the events that are added. Only for whoever knows that no worker is
+    alive (its lock is free).
     """
     record = load(folder)
     if record.finished is not None:
@@ -281,6 +289,8 @@ def finish_abandoned(
     last = record.elapsed
     with Journal(folder) as journal:
         journal.subscribe(record.apply)
+        if show is not None:
+            journal.subscribe(show)
         for step in [step for step in record.steps.values() if step.result == RUNNING]:
             seconds = last - step.begun
             journal.emit(e.StepFinished(step.index, step.name, "failed", seconds, None, message=reason))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LONGEST_PIECE = 1 << 15
 """Bytes of one line that are handled at a time: an endless line must not fill the memory."""
@@ -18,8 +18,7 @@ _ESCAPE_SEQUENCES = re.compile(
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A line without its end, or a part of one: `more` says that it goes on, `rest` that it is not its beginning."""
 
     data: bytes
@@ -38,7 +37,10 @@ class LineSplitter:
         """The lines that are whole now, and pieces of one that is too long to wait for."""
         *lines, self._held = (self._held + data).split(b"\n")
         for line in lines:
-            yield from self._cut(line, ended=True)
+            if self._in_line or len(line) > LONGEST_PIECE:
+                yield from self._cut(line, ended=True)
+            else:
+                yield Piece(line)
         if len(self._held) >= LONGEST_PIECE:
             held, self._held = self._held, b""
             yield from self._cut(held, ended=False)

@@ -90,7 +90,9 @@ def test_abandoned_run_gets_its_last_word(tmp_path: Path) -> None:
     run(tmp_path, STARTED, e.Phase("Customizing", "Customizing"), begun())
     with (tmp_path / "events.jsonl").open("ab") as file:
         file.write(b'{"v":1,"seq":3,')
-    finished = finish_abandoned(tmp_path, "the worker process was ended by SIGKILL")
+    shown: list[e.Stamped] = []
+    finished = finish_abandoned(tmp_path, "the worker process was ended by SIGKILL", show=shown.append)
+    assert [type(stamped.event) for stamped in shown] == [e.StepFinished, e.RunFinished]
     assert (finished.state, finished.sub_state, finished.exit_code) == ("Failed", "Customizing", 1)
     record = load(tmp_path)
     assert record.steps[0].result == "failed" and "SIGKILL" in record.steps[0].message
