@@ -3,10 +3,12 @@
 It holds nothing that the files do not hold. The caller keeps the store's lock: shared to ask, exclusive to change; so
 that a damaged database can be replaced while nobody has it open. Before a file is changed its key is noted as
 pending and committed; a key that is pending when nobody writes was left by a crash and is read again from its file.
+The database is never waited for to reach the disk: it holds good for one boot of the machine and is rebuilt after.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import sqlite3
@@ -24,6 +26,7 @@ _SCHEMA = f"""
 create table resources (key text primary key, type text not null, body text not null) without rowid;
 create index resources_by_type on resources (type, key);
 create table pending (key text primary key) without rowid;
+create table made (boot text not null);
 pragma user_version = {_VERSION};
 """
 _BUSY_SECONDS = 30.0
@@ -33,7 +36,7 @@ _T = TypeVar("_T")
 
 
 class IndexDamaged(Exception):
-    """The database is missing, damaged or of another version: rebuild it."""
+    """The database is missing, damaged, of another version or another boot: rebuild it."""
 
 
 class Index:
@@ -86,8 +89,9 @@ class Index:
         self.discard()
         with _sqlite_errors(self.path), _closing(self.path) as db:
             db.execute("pragma journal_mode = wal")
-            db.execute("pragma synchronous = full")
+            db.execute("pragma synchronous = off")
             db.executescript(f"begin immediate; {_SCHEMA}")
+            db.execute("insert into made values (?)", (_boot(),))
             db.executemany("insert into resources values (?, ?, ?)", map(_row, resources))
             db.execute("commit")
 
@@ -97,9 +101,20 @@ class Index:
                 raise IndexDamaged(str(self.path))
             with _closing(self.path) as db:
                 if db.execute("pragma user_version").fetchone()[0] != _VERSION:
-                    raise IndexDamaged(str(self.path))
-                db.execute("pragma synchronous = full")  # an unsynced row could miss a file that is on disk
+                    raise IndexDamaged(f"{self.path} is of another version")
+                if db.execute("select boot from made").fetchone() != (_boot(),):
+                    raise IndexDamaged(f"{self.path} was made before the machine was last started")
+                db.execute("pragma synchronous = off")
                 return question(db)
+
+
+@functools.cache
+def _boot() -> str:
+    """What tells this boot of the machine from others (proc(5)); "" where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def _row(resource: Resource) -> tuple[str, str, str]:

@@ -161,7 +161,7 @@ def test_gc_and_adders_and_readers_at_once(store: Store) -> None:
         from orchestrator.record import files
         from orchestrator.record.store import Resource, Store
         store, me = Store(Path(sys.argv[1])), sys.argv[2]
-        for n in range(25):
+        for n in range(12):
             source = store.home / f"source-{me}"
             source.write_bytes(b"shared" if n % 5 == 0 else os.urandom(20000))
             layer = store.add_layer(source, "raw", move=bool(n % 2), virtual_size=1)

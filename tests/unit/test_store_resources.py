@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -109,9 +111,15 @@ def test_key_ignores_case_and_spare_slashes() -> None:
     assert resource_key("/A/b//C/") == "/a/b/c"
 
 
-@pytest.mark.parametrize("damage", ["missing", "garbage", "truncated", "empty", "other version"])
+def alter(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        for statement in statements:
+            db.execute(statement)
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "truncated", "empty", "other version", "other boot"])
 def test_index_is_rebuilt(store: Store, damage: str) -> None:
-    for n in range(50):
+    for n in range(9):
         store.put(image(f"i{n:02}"))
     path = store.home / "index.sqlite"
     match damage:
@@ -124,17 +132,12 @@ def test_index_is_rebuilt(store: Store, damage: str) -> None:
         case "empty":
             path.write_bytes(b"")
         case "other version":
-            subprocess.run(
-                [
-                    sys.executable,
-                    "-c",
-                    f"import sqlite3; sqlite3.connect({str(path)!r}).execute('pragma user_version=99')",
-                ],
-                check=True,
-            )
-    assert len(store.list()) == 50
+            alter(path, "pragma user_version = 99")
+        case "other boot":  # power went: rows may have missed what is on the disk
+            alter(path, "delete from resources", "update made set boot = 'before'")
+    assert len(store.list()) == 9
     store.put(image("more"))
-    assert len(store.list("Microsoft.Compute/images")) == 51
+    assert len(store.list("Microsoft.Compute/images")) == 10
 
 
 def test_a_file_that_was_published_but_not_indexed_is_found(store: Store) -> None:
@@ -218,7 +221,7 @@ def test_writers_killed_at_any_point_leave_it_readable(store: Store) -> None:
             if n % 3 == 0:
                 store.delete(f"/x/y/{sys.argv[2]}-{n % 5}")
     """
-    for turn in range(6):
+    for turn in range(5):
         writers = [run_python(script, store.home, name) for name in "ab"]
         for writer in writers:
             assert writer.stdout is not None
