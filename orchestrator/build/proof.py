@@ -1,0 +1,165 @@
+"""The proof of generalization: what the power-off disk still holds, read from outside (DESIGN "Generalize").
+
+The service has no such proof; it leaves machine-id and cloud-init's state in every image (`images-and-libvirt.md` 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hypervisor import rawscan
+from hypervisor.appliance import Appliance
+from hypervisor.connection import Hypervisor
+from hypervisor.deadline import Deadline
+from hypervisor.inspect import Inspection, InspectionError, read
+from hypervisor.rawscan import Hits
+from hypervisor.spec import AccelName, DiskSpec
+from orchestrator.build import leftovers
+from orchestrator.build.leftovers import Finding
+from provisioners.identity import BuildIdentity
+
+Verdict = Literal["passed", "failed", "warned", "not-inspected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was found. "warned": only what the service leaves behind too, or what the user's own script left.
+
+    "not-inspected": nothing bad was found, but a file system could not be read; `findings` say which. Never a pass.
+    """
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    own_script: bool
+    file_systems: tuple[Mapping[str, Any], ...] = ()
+    raw_scan: Mapping[str, int] | None = None
+    """Occurrences on the whole disk by kind of secret."""
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """The findings that fail the run, as sentences."""
+        return tuple(str(finding) for finding in self.findings if finding.severity == "failure")
+
+    def to_json(self) -> dict[str, Any]:
+        """The report that the run folder keeps; it holds no secret."""
+        return {
+            "verdict": self.verdict,
+            "deprovisionScript": "the user's own" if self.own_script else "default",
+            "findings": [asdict(finding) for finding in self.findings],
+            "fileSystems": [dict(found) for found in self.file_systems],
+            "rawScan": dict(self.raw_scan or {}),
+        }
+
+
+def prove(
+    hypervisor: Hypervisor,
+    disk: DiskSpec,
+    appliance: Appliance,
+    *,
+    identity: BuildIdentity,
+    own_script: bool,
+    work: Path,
+    deadline: Deadline,
+    accel: AccelName = "tcg",
+) -> Proof:
+    """Read the powered-off `disk` and judge it.
+
+    A disk that the inspection VM cannot read at all gives "not-inspected" (or "failed", when the raw scan alone finds
+    a secret); raises only for the host's own failures, `DeadlineExceeded` and `Cancelled`.
+    """
+    needles = (*identity.secrets(), *identity.guest_secrets(), *identity.traces())
+    hits = rawscan.scan(disk, needles, work=work, deadline=deadline)
+    private = (*identity.secrets(), *identity.guest_secrets())
+    # Which files hold a secret is asked only when there is one: searching every file takes long in a slow VM.
+    present = [needle for needle in private if hits[needle].count]
+    try:
+        inspection = read(
+            hypervisor,
+            disk,
+            leftovers.PATTERNS,
+            appliance=appliance,
+            work=work,
+            deadline=deadline,
+            needles=present,
+            accel=accel,
+        )
+    except InspectionError as error:
+        return judge(None, hits, identity, own_script=own_script, problem=error.message)
+    return judge(inspection, hits, identity, own_script=own_script)
+
+
+def judge(
+    inspection: Inspection | None,
+    hits: Mapping[bytes, Hits],
+    identity: BuildIdentity,
+    *,
+    own_script: bool,
+    problem: str = "",
+) -> Proof:
+    """The verdict on what was read; pure. `inspection` is None when there is none, because of `problem`."""
+    findings: list[Finding] = []
+    if inspection is None:
+        findings.append(Finding("unknown", "not-inspected", "the disk", f"could not be read: {problem}"))
+    else:
+        findings += leftovers.unread(inspection)
+        findings += leftovers.in_files(inspection, identity)
+    findings += _secrets(inspection.holders if inspection else (), hits, identity)
+    if own_script:
+        findings = [leftovers.softened(finding) for finding in findings]
+    scanned = {
+        "login key or password": _count(hits, identity.secrets()),
+        "host key": _count(hits, identity.guest_secrets()),
+        "names (public keys, instance id, host name)": _count(hits, identity.traces()),
+    }
+    systems = tuple(_described(inspection)) if inspection else ()
+    return Proof(_verdict(findings), tuple(findings), own_script, systems, scanned)
+
+
+def _secrets(holders: Sequence[str], hits: Mapping[bytes, Hits], identity: BuildIdentity) -> Iterable[Finding]:
+    never_given, given = _count(hits, identity.secrets()), _count(hits, identity.guest_secrets())
+    for name in holders:
+        yield Finding("failure", "secret-in-file", name, "holds a private key or password of this build")
+    if never_given:
+        where = _places(hits, identity.secrets())
+        yield Finding("failure", "login-secret", where, "the build's private login key or password is on the disk")
+    if given and not holders:
+        where = _places(hits, identity.guest_secrets())
+        yield Finding(
+            "warning",
+            "host-key-remnant",
+            where,
+            "the build's private host key is in blocks that no file shows: deleted, but not overwritten",
+        )
+
+
+def _count(hits: Mapping[bytes, Hits], needles: Iterable[bytes]) -> int:
+    return sum(hits[needle].count for needle in needles if needle in hits)
+
+
+def _places(hits: Mapping[bytes, Hits], needles: Iterable[bytes]) -> str:
+    offsets = sorted(offset for needle in needles if needle in hits for offset in hits[needle].offsets)
+    return "byte " + ", ".join(str(offset) for offset in offsets[:4])
+
+
+def _described(inspection: Inspection) -> Iterable[Mapping[str, Any]]:
+    for found in inspection.file_systems:
+        yield {
+            "device": found.device,
+            "type": found.type,
+            "size": found.size,
+            "state": found.state,
+            "detail": found.detail,
+            "names": len(found.entries),
+        }
+
+
+def _verdict(findings: Sequence[Finding]) -> Verdict:
+    severities = {finding.severity for finding in findings}
+    if "failure" in severities:
+        return "failed"
+    if "unknown" in severities:
+        return "not-inspected"
+    return "warned" if "warning" in severities else "passed"
