@@ -44,6 +44,11 @@ class WorkerProcess:
             self.kill()
         return bool(poll.poll(seconds * 1000))
 
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether somebody asked it to stop."""
+        return self._asked_at is not None
+
     def ask_to_stop(self) -> None:
         """SIGTERM: the worker cancels its run and undoes everything; a second request ends it at once."""
         if self._asked_at is not None:

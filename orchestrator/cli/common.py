@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
 
 def default_store() -> Store:
-    """The user's store (AIB_HOME, else the platform's data folder)."""
+    """The user's store (AIB_HOME, else the platform's data folder), tidied up behind runs that were killed."""
     from orchestrator.record.store import Store
+    from orchestrator.verbs.tidy import tidy
 
-    return Store.default()
+    store = Store.default()
+    tidy(store)
+    return store
 
 
 def print_json(value: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 from orchestrator.template.model import Distributor
 
 Phase = Literal["Customizing", "Validating", "Generalizing"]
+DiskFormat = Literal["qcow2", "raw", "vpc", "vhdx", "vmdk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class ResolvedSource:
     version: str
     digest: str
     path: Path
-    format: str
+    format: DiskFormat
     virtual_size: int
     os: Literal["linux", "windows"] = "linux"
     generation: Literal["V1", "V2"] = "V1"

@@ -1,0 +1,213 @@
+"""The run as a sequence of phases: boot, customize, validate, generalize, power off, prove, export, distribute.
+
+One deadline from the first second to the last. The engine only decides the order and records facts; what happens in
+the guest belongs to the provisioners, what happens to bytes to the hypervisor package.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from hypervisor.connection import Hypervisor
+from hypervisor.deadline import Deadline
+from hypervisor.errors import AibError
+from hypervisor.machine import DiskSpec
+from orchestrator.build.build_vm import BuildVm, booted, prepare_overlay
+from orchestrator.build.export import Artifact, export
+from orchestrator.build.keep import keep_for_inspection
+from orchestrator.build.options import BuildOptions
+from orchestrator.build.steps import DeprovisionScript, default_script, may_replace_script, provisioner_for
+from orchestrator.plan.model import RunPlan, Step
+from orchestrator.record.events import (
+    ArtifactWritten,
+    Connected,
+    Deviation,
+    Rebooted,
+    Said,
+    StepFinished,
+    StepStarted,
+)
+from orchestrator.record.journal import Journal
+from orchestrator.record.runs import RunFolder
+from provisioners.base import Context, Outcome, StepError
+from provisioners.communicators.base import Stream
+from provisioners.generalize import NOTE, ensure_script, place_default_script, script_state
+from provisioners.identity import BuildIdentity
+
+SHUTDOWN_TIME = 180.0
+"""Seconds a guest gets to power off by itself before the hypervisor ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Customized:
+    """The power-off disk of a build VM that went through all steps."""
+
+    disk: DiskSpec
+    validation_error: StepError | None = None
+    own_script: bool = False
+    """Whether the user's own deprovision script ran instead of the default one."""
+
+
+@dataclass
+class Engine:
+    """Executes one plan. The overlay and the seed live in the run's work folder, which is gone after the run."""
+
+    plan: RunPlan
+    options: BuildOptions
+    folder: RunFolder
+    journal: Journal
+    deadline: Deadline
+    identity: BuildIdentity
+    phase: Callable[[str, str], None]
+    """Enter a phase (name, runSubState)."""
+    _own_script: bool = field(default=False, init=False)
+    _script_replaced: bool = field(default=False, init=False)
+    _entered: str = field(default="", init=False)
+
+    def say(self, text: str, index: int = -1) -> None:
+        """One line for the log and the console."""
+        self.journal.emit(Said(text, index))
+
+    def customize(self, hypervisor: Hypervisor, accel: str) -> Customized:
+        """Boot the source image, run every step, power off. Raises `StepError` and the other errors of the tree."""
+        disk = prepare_overlay(self.plan, self.folder.work, self.deadline)
+        self.phase("Booting", "Building")
+        started = time.monotonic()
+        with booted(
+            hypervisor,
+            self.plan,
+            disk,
+            self.identity,
+            folder=self.folder,
+            accel=accel,
+            ssh_port=self.options.ssh_port,
+            deadline=self.deadline,
+        ) as vm:
+            self.phase("Connecting", "Building")
+            vm.wait_for_ssh(self.deadline)
+            address = f"{vm.address[0]}:{vm.address[1]}"
+            self.journal.emit(Connected(time.monotonic() - started, address, self.identity.user))
+            validation_error = self._run_steps(vm)
+            if not self.plan.source_validation_only:
+                self.phase("PoweringOff", "Customizing")
+                self._power_off(vm)
+        return Customized(disk, validation_error, self._own_script)
+
+    def _power_off(self, vm: BuildVm) -> None:
+        vm.close()
+        limit = self.deadline.limited(SHUTDOWN_TIME, f"the {SHUTDOWN_TIME:.0f} s a guest gets to power off")
+        if not vm.machine.power_off(limit):
+            self.deadline.check("powering off")
+            self.say("The guest did not power off by itself; the hypervisor ended it.")
+
+    def _run_steps(self, vm: BuildVm) -> StepError | None:
+        """Run all steps in order; returns the first validator's error, raises everything else."""
+        validation_error: StepError | None = None
+        script = default_script(self.plan)
+        if script is not None:
+            place_default_script(vm, script.text, script.path, self._context(-1))
+        for step in self.plan.steps:
+            if step.phase == "Validating" and validation_error is not None:
+                self.journal.emit(StepFinished(step.index, step.name, "skipped", 0.0, None))
+                continue
+            if step.phase == "Generalizing" and validation_error and not self.plan.continue_distribute_on_failure:
+                break
+            try:
+                outcome = self._run_step(vm, step)
+            except StepError as error:
+                if step.phase == "Validating":
+                    validation_error = error
+                    self._hold_if_asked(vm, self.plan.on_validation_error, error)
+                    continue
+                self._hold_if_asked(vm, self.plan.on_customizer_error, error)
+                raise
+            if script is not None and step.phase != "Generalizing":
+                self._keep_script(vm, step, script, rebooted=outcome.rebooted)
+        return validation_error
+
+    def _keep_script(self, vm: BuildVm, step: Step, script: DeprovisionScript, *, rebooted: bool) -> None:
+        """A reboot wipes /tmp: put the default script back, unless a customizer replaced it."""
+        context = self._context(step.index)
+        if may_replace_script(step) and not rebooted:
+            self._script_replaced = script_state(vm, script.text, script.path, context) != "default"
+        if rebooted:
+            ensure_script(vm, script.text, script.path, context, replaced=self._script_replaced)
+
+    def _hold_if_asked(self, vm: BuildVm, policy: str, error: StepError) -> None:
+        if policy == "abort" and not self.deadline.over:
+            keep_for_inspection(vm, self.folder.path, self.deadline, self.say, error)
+
+    def _run_step(self, vm: BuildVm, step: Step) -> Outcome:
+        """Run one step with its events around it."""
+        if self._entered != step.phase:
+            self._entered = step.phase
+            sub_state = "Validating" if step.phase == "Validating" else "Customizing"
+            self.phase(step.phase, sub_state)
+        provisioner = provisioner_for(step)
+        output = f"steps/{step.index:02d}.out"
+        total = len(self.plan.steps)
+        self.journal.emit(StepStarted(step.index, step.name, step.kind, step.phase, total, output, digest=step.digest))
+        started = time.monotonic()
+        with self._failure_recorded(step, started):
+            outcome = provisioner.apply(vm, self._context(step.index))
+        self.journal.flush_output()
+        seconds = time.monotonic() - started
+        if outcome.rebooted:
+            self.journal.emit(Rebooted(step.index, seconds))
+        self._own_script = self._own_script or NOTE["replaced"] in outcome.notes
+        self.journal.emit(
+            StepFinished(step.index, step.name, "succeeded", seconds, outcome.exit_code, outcome.rebooted)
+        )
+        return outcome
+
+    @contextmanager
+    def _failure_recorded(self, step: Step, started: float) -> Iterator[None]:
+        """Whatever ends a step early leaves its StepFinished."""
+        try:
+            yield
+        except AibError as error:
+            self._step_failed(step, started, error)
+            raise
+
+    def _step_failed(self, step: Step, started: float, error: AibError) -> None:
+        self.journal.flush_output()
+        known = error if isinstance(error, StepError) else StepError(error.message, hint=error.hint)
+        self.journal.emit(
+            StepFinished(
+                index=step.index,
+                name=step.name,
+                result="failed",
+                seconds=time.monotonic() - started,
+                exit_code=known.guest_exit_code,
+                message=known.message,
+                hint=known.hint,
+                command=known.command,
+                line=known.line,
+            )
+        )
+
+    def _context(self, index: int) -> Context:
+        def output(stream: Stream, data: bytes) -> None:
+            if index >= 0:
+                self.journal.output(index, stream, data)
+
+        return Context(
+            deadline=self.deadline,
+            output=output,
+            say=lambda text: self.say(text, index),
+            deviation=self._deviation,
+        )
+
+    def _deviation(self, code: str, message: str) -> None:
+        self.journal.emit(Deviation(code, message))
+
+    def export(self, customized: Customized) -> tuple[Artifact, ...]:
+        """Write the artifacts that the distributions need."""
+        self.phase("Exporting", "Distributing")
+        artifacts = export(self.plan, customized.disk, self.folder.path / "artifacts", self.deadline)
+        for a in artifacts:
+            self.journal.emit(ArtifactWritten(str(a.path), a.format, a.virtual_size, a.size, a.allocated, a.sha256))
+        return artifacts

@@ -1,0 +1,208 @@
+"""One run from plan to runOutputs, inside the worker process."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from hypervisor import accel, appliance
+from hypervisor.appliance import Appliance
+from hypervisor.connection import Hypervisor, open_hypervisor
+from hypervisor.deadline import CancelToken, Deadline
+from hypervisor.errors import BuildError, HostError
+from orchestrator.build.distribute import RunOutput, distribute, overall_state
+from orchestrator.build.engine import Customized, Engine
+from orchestrator.build.export import Artifact
+from orchestrator.build.job import Job
+from orchestrator.build.proof import Proof, prove
+from orchestrator.plan.model import RunPlan
+from orchestrator.plan.plan_json import to_json
+from orchestrator.record import files
+from orchestrator.record.events import Deviation, Event, GeneralizeProof, Phase, RunStarted, Said
+from orchestrator.record.journal import Journal
+from orchestrator.record.messages import distribute_failed
+from orchestrator.record.runs import RunFolder
+from orchestrator.record.store import Store
+from orchestrator.verbs.plan import plan_template
+from provisioners.identity import BuildIdentity
+
+PREPARATION_TIME = 4 * 3600.0
+"""Seconds for everything before the budget starts: fetching inputs and, the first time, making the source image."""
+
+USER_NETWORK = (
+    "network-user-mode",
+    "user-mode networking: the build VM can reach services on this host's loopback at 10.0.2.2",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """How a run that came to its end ended: the service's words, and our exit code."""
+
+    state: str = "Succeeded"
+    sub_state: str = ""
+    message: str = ""
+    hint: str = ""
+    exit_code: int = 0
+
+
+@dataclass
+class Run:
+    """What one execution works with."""
+
+    job: Job
+    store: Store
+    folder: RunFolder
+    journal: Journal
+    token: CancelToken
+    api_version: str = ""
+    """Of the template, once it is known: the texts of the service differ by era."""
+    sub_state: str = "Queued"
+    """The service's runSubState of the phase the run is in."""
+    deadline: Deadline | None = None
+
+    @property
+    def budget_used_up(self) -> bool:
+        """Whether buildTimeoutInMinutes is over."""
+        return self.deadline is not None and self.deadline.remaining() <= 0
+
+    def phase(self, name: str, sub_state: str) -> None:
+        """Enter a phase; raises when the budget is used up or the run was cancelled."""
+        if self.deadline is not None:
+            self.deadline.check(f"entering the phase {name}")
+        self.sub_state = sub_state
+        self.journal.emit(Phase(name, sub_state))
+
+    def say(self, text: str) -> None:
+        """One line for the log and the console."""
+        self.journal.emit(Said(text))
+
+    def _emit(self, event: Event) -> None:
+        self.journal.emit(event)
+
+    def _hide(self, secret: str) -> None:
+        self.journal.redact([secret])
+
+    def execute(self) -> Executed:
+        """Plan and run; raises an error of the tree on every failure but a partial distribution."""
+        self.phase("Preparing", "Queued")
+        before = Deadline.after(PREPARATION_TIME, "the time for preparing the inputs", self.token)
+        plan = self._plan(before)
+        self.api_version = plan.api_version
+        self._announce(plan)
+        if plan.source.os == "windows":
+            raise HostError(
+                f"{plan.source.requested} is a Windows image: this version of aib builds Linux images only",
+                hint="`aib validate` and `aib plan` work for Windows templates.",
+            )
+        tools = appliance.ensure(self.store.home / "appliance", before, self.say)
+        deadline = Deadline.after(plan.budget, f"buildTimeoutInMinutes {plan.budget / 60:g}", self.token)
+        self.deadline = deadline
+        with self._work_emptied():
+            customized, artifacts = self._build(plan, tools, deadline)
+            if plan.source_validation_only:
+                return Executed(sub_state="Validating")
+            self.phase("Distributing", "Distributing")
+            outputs = distribute(plan, artifacts, self.store, self.folder, deadline, self._emit)
+        return _verdict(customized, outputs)
+
+    def _plan(self, deadline: Deadline) -> RunPlan:
+        plan = plan_template(self.job, self.store, deadline=deadline, say=self.say, on_secret=self._hide)
+        files.publish_json(self.folder.plan, to_json(plan))
+        return plan
+
+    def _announce(self, plan: RunPlan) -> None:
+        self.journal.emit(
+            RunStarted(
+                run_id=self.folder.id,
+                template_id=plan.template_id,
+                template_name=plan.template_name,
+                source=plan.source.requested,
+                source_version=plan.source.version,
+                source_sha256=plan.source.digest,
+                vm_size=plan.machine.vm_size,
+                vcpus=plan.machine.vcpus,
+                memory_mib=plan.machine.memory_mib,
+                budget=plan.budget,
+                steps=tuple(step.name for step in plan.steps),
+                api_version=plan.api_version,
+                location=plan.location,
+                asked_vcpus=plan.machine.asked_vcpus,
+                asked_memory_mib=plan.machine.asked_memory_mib,
+            )
+        )
+        for text in plan.warnings:
+            self.journal.emit(Said(text, level="warning"))
+        deviations = plan.deviations
+        if plan.machine.network == "user":
+            deviations = (*deviations, USER_NETWORK)
+        for code, message in deviations:
+            self.journal.emit(Deviation(code, message))
+
+    @contextmanager
+    def _work_emptied(self) -> Iterator[None]:
+        """Whatever happens, the overlay and the seed are gone afterwards."""
+        try:
+            yield
+        finally:
+            shutil.rmtree(self.folder.work, ignore_errors=True)
+
+    def _build(self, plan: RunPlan, tools: Appliance, deadline: Deadline) -> tuple[Customized, tuple[Artifact, ...]]:
+        """Everything that needs the hypervisor; raises the validators' error unless distribution goes on."""
+        identity = BuildIdentity.create()
+        self.journal.redact(identity.secrets())
+        options = self.job.options
+        chosen = accel.choose(options.accel, kernel=tools.kernel, cache=self.store.home / "accel")
+        self.say(f"Acceleration: {chosen.name} ({chosen.reason})")
+        cache = self.store.home / "libvirt"
+        with open_hypervisor(options.connect, cache=cache) as hypervisor:
+            hypervisor.discard(self.folder.work)
+            engine = Engine(plan, options, self.folder, self.journal, deadline, identity, self.phase)
+            customized = engine.customize(hypervisor, chosen.name)
+            if customized.validation_error and not plan.continue_distribute_on_failure:
+                raise customized.validation_error
+            if plan.source_validation_only:
+                return customized, ()
+            self.phase("Inspecting", "Customizing")
+            self._check(self._prove(hypervisor, customized, tools, identity, deadline))
+            # Before the connection closes: with it goes the work folder, whatever way this process ends.
+            return customized, engine.export(customized)
+
+    def _prove(
+        self, hypervisor: Hypervisor, done: Customized, tools: Appliance, identity: BuildIdentity, deadline: Deadline
+    ) -> Proof:
+        return prove(
+            hypervisor,
+            done.disk,
+            tools,
+            identity=identity,
+            own_script=done.own_script,
+            work=self.folder.work,
+            deadline=deadline,
+        )
+
+    def _check(self, proof: Proof) -> None:
+        """Record the proof; a left-over key or account fails the run."""
+        files.publish_json(self.folder.path / "generalize.json", proof.to_json())
+        findings = tuple(str(finding) for finding in proof.findings)
+        self.journal.emit(GeneralizeProof(proof.verdict, findings, "generalize.json"))
+        if proof.verdict == "failed":
+            raise BuildError(
+                "the image is not generalized: " + "; ".join(proof.failures),
+                hint="The deprovision script must remove the builder account and its keys; generalize.json in the run "
+                "folder lists everything that was found.",
+            )
+
+
+def _verdict(customized: Customized, outputs: tuple[RunOutput, ...]) -> Executed:
+    """The run's last state from its distributions and validations."""
+    state = overall_state(outputs)
+    if state != "Succeeded":
+        failures = [(index, output.message) for index, output in enumerate(outputs) if output.state != "Succeeded"]
+        return Executed(state, "Distributing", distribute_failed(failures, len(outputs)), exit_code=1)
+    if customized.validation_error is not None:
+        error = customized.validation_error
+        return Executed("Failed", "Validating", error.message, error.hint, exit_code=1)
+    return Executed()

@@ -1,0 +1,91 @@
+"""Runs one build in a worker process and follows it: shows its events, forwards signals, writes the last word.
+
+The worker does everything; the supervisor survives it. When the worker dies without a last event, the supervisor
+writes the terminal record.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from orchestrator.build.job import Job
+from orchestrator.build.worker_process import WorkerProcess, started
+from orchestrator.record.events import RunFinished, Stamped
+from orchestrator.record.reader import read_events
+from orchestrator.record.record import finish_abandoned
+from orchestrator.views.customization_log import rewrite_logs
+
+WORKER_LOG = "worker.log"
+CANCELLED = 130
+FAILED = 1
+POLL = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended: our exit code, and the last event."""
+
+    run_id: str
+    folder: Path
+    finished: RunFinished
+
+    @property
+    def exit_code(self) -> int:
+        """0 when the run succeeded."""
+        return self.finished.exit_code
+
+
+@contextmanager
+def _signals_forwarded(worker: WorkerProcess) -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP ask the worker to stop; the second one ends it at once."""
+
+    def forward(_number: int, _frame: FrameType | None) -> None:
+        worker.ask_to_stop()
+
+    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, forward) for number in watched}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def supervise(job: Job, folder: Path, show: Callable[[Stamped], None]) -> Ended:
+    """Execute `job` in a worker and return how it ended; `show` gets every event as it is written."""
+    ended = threading.Event()
+    last: list[RunFinished] = []
+
+    def follow() -> None:
+        for stamped in read_events(folder / "events.jsonl", follow=True, stop=ended.is_set):
+            show(stamped)
+            if isinstance(stamped.event, RunFinished):
+                last.append(stamped.event)
+
+    follower = threading.Thread(target=follow, name="follow", daemon=True)
+    with started(job, folder / WORKER_LOG) as worker, _signals_forwarded(worker):
+        follower.start()
+        while not worker.wait(POLL):
+            pass
+        code = worker.exit_code()
+        ended.set()
+        follower.join()
+        stopped = worker.asked_to_stop
+    if not last:
+        state, exit_code = ("Canceled", CANCELLED) if stopped else ("Failed", FAILED)
+        reason = _how_it_died(code, folder)
+        last.append(finish_abandoned(folder, reason, state=state, exit_code=exit_code, show=show))
+        rewrite_logs(folder)
+    return Ended(job.run_id, folder, last[-1])
+
+
+def _how_it_died(code: int, folder: Path) -> str:
+    if code < 0:
+        return f"the worker process was ended by {signal.Signals(-code).name}"
+    return f"the worker process ended unexpectedly (exit code {code}); see {folder / WORKER_LOG}"

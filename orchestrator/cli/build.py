@@ -1,0 +1,67 @@
+"""`aib build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.common import default_store, print_json
+from orchestrator.cli.validate import pairs, show
+
+if TYPE_CHECKING:
+    from orchestrator.verbs.build import Shower
+
+
+@click.command("build")
+@click.argument("template", type=click.Path(path_type=Path))
+@click.option("--name", default="", help="The template's name: which of several, or what to call an unnamed one.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", callback=pairs, help="Fill <NAME>.")
+@click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", callback=pairs, help="An ARM parameter.")
+@click.option("--subscription", default="", help="Subscription id that the template counts as deployed to.")
+@click.option("--resource-group", default="", help="Resource group that the template counts as deployed to.")
+@click.option("--connect", default="embed", show_default=True, help="embed, qemu:///session or qemu:///system.")
+@click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True)
+@click.option("--network", default="", help="A libvirt network instead of user-mode networking.")
+@click.option("--offline", is_flag=True, help="Use only what is stored already.")
+@click.option("--strict-size", is_flag=True, help="Fail when this host has less than the vmSize asks for.")
+@click.option(
+    "--script-user", type=click.Choice(["root", "login"]), default="root", show_default=True,
+    help="Who runs scripts that are given by URI.",
+)  # fmt: skip
+@click.option(
+    "--on-error", type=click.Choice(["cleanup", "abort"]), default=None,
+    help="What becomes of the build VM after a failure; overrules errorHandling.",
+)  # fmt: skip
+@click.option("--ssh-port", type=click.IntRange(0, 65535), default=0, help="Host port of the VM's SSH (0: any).")
+@click.option("--catalogue", default="", help="A catalogue file to lay over the built-in one.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run's record to stdout at the end.")
+@click.option("--quiet", is_flag=True, help="Show nothing while the build runs.")
+def command(template: Path, *, as_json: bool, quiet: bool, on_error: str | None, **given: Any) -> int:
+    """Build the image of TEMPLATE and distribute it.
+
+    \b
+    Exit codes: 0 built; 1 failed, also in part; 2 the template is invalid; 3 this machine cannot;
+    4 an input is missing or wrong; 124 buildTimeoutInMinutes is used up; 130 cancelled.
+    """
+    from orchestrator.build.options import BuildOptions
+    from orchestrator.verbs.build import build, check
+
+    options = BuildOptions(on_error="abort" if on_error == "abort" else "cleanup" if on_error else "", **given)
+    checked = check(template, options)
+    show(checked.loaded)
+    if not checked.loaded.is_valid:
+        return 2
+    ended = build(checked, default_store(), _shower(quiet=quiet))
+    if as_json:
+        from orchestrator.record.files import read_json
+
+        print_json(read_json(ended.folder / "record.json"))
+    return ended.exit_code
+
+
+def _shower(*, quiet: bool) -> Shower:
+    from orchestrator.views.console import make_console
+
+    return lambda folder: make_console(folder.path, quiet=quiet)

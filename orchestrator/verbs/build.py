@@ -1,0 +1,62 @@
+"""Build the image of a template: what CLI, HTTP and Python users call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.build.job import Job
+from orchestrator.build.options import BuildOptions
+from orchestrator.build.supervisor import Ended, supervise
+from orchestrator.record import files
+from orchestrator.record.events import Stamped
+from orchestrator.record.redact import Redactor
+from orchestrator.record.runs import RunFolder
+from orchestrator.record.store import Store
+from orchestrator.template.load import Loaded, choose, inspect_templates
+from orchestrator.template.model import Template
+
+Shower = Callable[[RunFolder], Callable[[Stamped], None]]
+"""Gets the run's folder and returns what shows its events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A template file as it was read and judged; the run uses this very text, whatever happens to the file."""
+
+    file: Path
+    loaded: Loaded
+    options: BuildOptions
+
+    def template(self) -> Template:
+        """The one template to build; raises `InvalidTemplate` with all that is wrong."""
+        return choose(self.loaded, self.options.name)
+
+    @property
+    def text(self) -> str:
+        """The text that was judged."""
+        return next(iter(self.loaded.sources.values())).text
+
+
+def check(template_file: Path, options: BuildOptions) -> Checked:
+    """Read and judge a template before anything is made. Raises `InputError` when the file cannot be read."""
+    loaded = inspect_templates(
+        template_file, name=options.name, settings=options.settings, parameters=options.parameters
+    )
+    return Checked(template_file, loaded, options)
+
+
+def build(checked: Checked, store: Store, shower: Shower) -> Ended:
+    """Run a template to its end in a worker process.
+
+    A failed build is an `Ended` with its exit code, not an exception; raises `InvalidTemplate` and what the store
+    raises before there is a run.
+    """
+    template = checked.template()
+    with store.new_run(template.name) as folder:
+        raw = Redactor().text(json.dumps(template.raw, indent=4, ensure_ascii=False, default=str))
+        files.publish(folder.template, raw.encode() + b"\n")
+        job = Job(store.home, folder.id, checked.file.absolute(), checked.text, checked.options)
+        return supervise(job, folder.path, shower(folder))
