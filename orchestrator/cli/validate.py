@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from orchestrator.template.diagnostics import Severity
 from orchestrator.template.load import Loaded
 from orchestrator.template.parameter_file import read_parameters
 from orchestrator.verbs.validate import Validation, validate
@@ -28,9 +29,10 @@ def pairs(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) 
 
 
 def show(loaded: Loaded | Validation) -> None:
-    """Write what was found to stderr, for verbs whose result is something else."""
+    """Write errors and warnings to stderr, for verbs whose result is something else."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    for line in diagnostics_text.render(loaded.diagnostics, loaded.sources, colour=colour):
+    told = [item for item in loaded.diagnostics if item.severity is not Severity.INFO]
+    for line in diagnostics_text.render(told, loaded.sources, colour=colour):
         click.echo(line, err=True)
 
 

@@ -70,14 +70,15 @@ class Subject:
     @cached_property
     def os(self) -> Literal["linux", "windows", ""]:
         """The guest's system as its source names it, else as its customizers tell; empty when neither does."""
-        return _os_of_source(self.source) or _os_of_steps(self.steps)
+        return os_of_source(self.source) or _os_of_steps(self.steps)
 
 
 def _objects(array: Node | None) -> tuple[Node, ...]:
     return tuple(item for item in array.items() if item.is_object) if array is not None else ()
 
 
-def _os_of_source(source: Node | None) -> Literal["linux", "windows", ""]:
+def os_of_source(source: Node | None) -> Literal["linux", "windows", ""]:
+    """The system that a marketplace source's publisher and offer name; empty when they do not tell."""
     if source is None or source.string("type") != "PlatformImage":
         return ""
     offer = f"{source.string('publisher')} {source.string('offer')}".lower()

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.template.report import Report
-from orchestrator.template.rules import distribution, envelope, machine, scripts, source
+from orchestrator.template.rules import (
+    distribution,
+    downloads,
+    emulation,
+    envelope,
+    machine,
+    scripts,
+    shell,
+    source,
+    timing,
+    windows,
+)
 from orchestrator.template.subject import Subject
 
 Rule = Callable[[Subject, Report], None]
@@ -14,8 +25,13 @@ RULES: tuple[Rule, ...] = (
     *envelope.RULES,
     *source.RULES,
     *scripts.RULES,
+    *downloads.RULES,
+    *shell.RULES,
+    *windows.RULES,
+    *timing.RULES,
     *machine.RULES,
     *distribution.RULES,
+    *emulation.RULES,
 )
 
 

@@ -42,25 +42,37 @@ def target_ids(subject: Subject, report: Report) -> None:
 
 
 def regions(subject: Subject, report: Report) -> None:
-    """AIB059: regions are required before 2022-07-01; AIB060: the two ways to give them exclude each other."""
+    """AIB059: regions are required before 2022-07-01; AIB060: the two ways exclude each other; AIB061: the old one."""
     for target in subject.distributors:
         if target.string("type") != "SharedImage":
             continue
         old_way, new_way = target.get("replicationRegions"), target.get("targetRegions")
-        if old_way is None and new_way is None and older(subject.version, "2022-07-01"):
-            report.error(
-                "AIB059", target, "SharedImage has no replicationRegions", hint="one is the gallery's own", source="SDK"
-            )
+        has_new = not older(subject.version, "2022-07-01")
+        if old_way is None and new_way is None and not has_new:
+            hint = "one of them is the gallery's own"
+            report.error("AIB059", target, "SharedImage has no replicationRegions", hint=hint, source="SDK")
         if old_way is not None and new_way is not None:
             report.error("AIB060", new_way, "replicationRegions and targetRegions exclude each other", source="SWG")
-        storage = target.get("storageAccountType")
-        if storage is not None and new_way is not None:
-            message = "storageAccountType belongs into each of targetRegions"
-            report.error("AIB060", storage, message, hint="move it there", source="SWG")
+        if old_way is not None and has_new:
+            message = "replicationRegions is deprecated since 2022-07-01"
+            report.info("AIB061", target, message, hint="use targetRegions", source="NOTES", key="replicationRegions")
+        _storage(subject, target, report)
+
+
+def _storage(subject: Subject, target: Node, report: Report) -> None:
+    at = target.get("storageAccountType")
+    if at is None or at.value == "":
+        return
+    if target.get("replicationRegions") is None:
+        message = "storageAccountType stands beside replicationRegions alone"
+        report.error("AIB060", at, message, hint="put it into each of targetRegions", source="SWG")
+    elif at.value == "Premium_LRS" and older(subject.version, "2022-07-01"):
+        message = f"Premium_LRS does not exist in {subject.version}"
+        report.error("AIB060", at, message, hint="Standard_LRS or Standard_ZRS", source="SDK")
 
 
 def explicit_version(subject: Subject, report: Report) -> None:
-    """AIB062: a version in galleryImageId is three integers up to 2147483647."""
+    """AIB062: a version in galleryImageId is three integers up to 2147483647, and good for one run."""
     for target in subject.distributors:
         at = target.get("galleryImageId")
         _, mark, version = target.string("galleryImageId").lower().partition("/versions/")
@@ -70,6 +82,9 @@ def explicit_version(subject: Subject, report: Report) -> None:
         good = len(parts) == 3 and all(
             p.isascii() and p.isdigit() and len(p) <= 10 and int(p) <= MAX_VERSION_PART for p in parts
         )
+        if good:
+            message = f"the version {version} is fixed: a second run finds it taken, and triggers are refused"
+            report.warning("AIB062", at, message, hint="leave /versions/... out", source="JSON")
         if not good:
             report.error(
                 "AIB062", at, f"{version!r} is no version", hint="three integers up to 2147483647: 1.2.3", source="JSON"
@@ -77,10 +92,14 @@ def explicit_version(subject: Subject, report: Report) -> None:
 
 
 def versioning(subject: Subject, report: Report) -> None:
-    """AIB063: a version given in the id leaves nothing to `versioning`."""
+    """AIB063: `major` belongs to scheme Latest; a version given in the id leaves nothing to `versioning`."""
     for target in subject.distributors:
         at = target.get("versioning")
-        if at is not None and "/versions/" in target.string("galleryImageId").lower():
+        if at is None:
+            continue
+        if at.string("scheme") == "Source" and at.get("major") is not None:
+            report.warning("AIB063", at, "major has no meaning with scheme Source", source="SDK", key="major")
+        if "/versions/" in target.string("galleryImageId").lower():
             report.warning(
                 "AIB063", at, "galleryImageId already names a version; versioning has no effect", source="SDK"
             )

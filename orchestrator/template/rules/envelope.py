@@ -6,7 +6,7 @@ import re
 
 from orchestrator.template import resource_ids
 from orchestrator.template.report import Report
-from orchestrator.template.schema.tables import tables
+from orchestrator.template.schema.tables import regions, tables
 from orchestrator.template.subject import Subject
 
 NAME = re.compile(r"[A-Za-z0-9-_.]{1,64}")
@@ -61,6 +61,27 @@ def identity(subject: Subject, report: Report) -> None:
             )  # fmt: skip
 
 
+def location(subject: Subject, report: Report) -> None:
+    """AIB013: the service runs in some regions only (images can be distributed to all)."""
+    at = subject.node.get("location")
+    if at is None or not isinstance(at.value, str) or "<" in at.value:
+        return
+    if at.value.lower().replace(" ", "") not in regions():
+        hint = "build in another region and distribute to this one"
+        report.warning(
+            "AIB013", at, f"image templates cannot live in {at.value!r}", hint=hint, source="JSON region list"
+        )
+
+
+def api_version_in_body(subject: Subject, report: Report) -> None:
+    """AIB014: a bare body with apiVersion may be refused by `az resource create --is-full-object`."""
+    at = subject.written.get("apiVersion")
+    if at is not None and subject.strict and not subject.in_deployment:
+        message = "apiVersion inside a bare resource may be refused since 2024-02-01"
+        hint = "give it to the client (--api-version), or put the resource into a deployment"
+        report.warning("AIB014", at, message, hint=hint, source="NOTES")
+
+
 def build_timeout(subject: Subject, report: Report) -> None:
     """AIB017: a budget of 1 to 5 minutes never starts (E18)."""
     at = subject.properties.get("buildTimeoutInMinutes")
@@ -72,4 +93,4 @@ def build_timeout(subject: Subject, report: Report) -> None:
         )  # fmt: skip
 
 
-RULES = (api_version, template_name, identity, build_timeout)
+RULES = (api_version, template_name, identity, location, api_version_in_body, build_timeout)

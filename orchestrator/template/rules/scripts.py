@@ -1,10 +1,9 @@
-"""Customizers and validators: what they run, how it is proved, how long it may take."""
+"""Customizers and validators: what they run and how it is proved."""
 
 from __future__ import annotations
 
 import re
 
-from orchestrator.template import durations
 from orchestrator.template.node import Node
 from orchestrator.template.report import Report
 from orchestrator.template.schema.tables import older
@@ -23,33 +22,31 @@ def _is_given(step: Node, name: str) -> bool:
 def one_script(subject: Subject, report: Report) -> None:
     """AIB028: exactly one of inline and scriptUri (script in the first previews)."""
     for step in subject.steps:
-        if step.string("type") not in ("Shell", "PowerShell"):
+        kind = step.string("type")
+        if kind not in ("Shell", "PowerShell"):
             continue
         given = [name for name in ("inline", "scriptUri", "script") if _is_given(step, name)]
         if not given:
-            report.error(
-                "AIB028", step, f"the {step.string('type')} step has neither inline nor scriptUri", source="SWG"
-            )
+            report.error("AIB028", step, f"the {kind} step has neither inline nor scriptUri", source="SWG")
         elif len(given) > 1:
-            message = f"the {step.string('type')} step has both {given[0]} and {given[1]}"
-            report.error(
-                "AIB028", step, message, hint="exactly one of them; split the step", source="SWG", key=given[1]
-            )
+            message = f"the {kind} step has both {given[0]} and {given[1]}"
+            report.error("AIB028", step, message, hint="exactly one; split the step", source="SWG", key=given[1])
 
 
-def unique_names(subject: Subject, report: Report) -> None:
-    """AIB032: customizer names must be unique (the user's document; later versions no longer say so)."""
+def names(subject: Subject, report: Report) -> None:
+    """AIB032: customizer names must be unique (the user's document; later versions no longer say so) and help."""
     seen: dict[str, Node] = {}
     must = not older(_NAMES_UNIQUE_UNTIL, subject.version)
     for step in subject.customizers:
         at = step.get("name")
-        if at is None or not isinstance(at.value, str) or not at.value:
-            continue
-        first = seen.setdefault(at.value, at)
-        if first is not at:
-            say = report.error if must else report.warning
-            where = f"line {first.position.line}"
-            say("AIB032", at, f"the customizer name {at.value!r} is also used on {where}", source="SEED S16")
+        if at is None or at.value == "":
+            report.info("AIB032", step, f"the {step.string('type')} step has no name", hint="logs name steps by it")
+        elif isinstance(at.value, str):
+            first = seen.setdefault(at.value, at)
+            if first is not at:
+                say = report.error if must else report.warning
+                where = f"line {first.position.line}"
+                say("AIB032", at, f"the customizer name {at.value!r} is also used on {where}", source="SEED S16")
 
 
 def checksums(subject: Subject, report: Report) -> None:
@@ -67,15 +64,6 @@ def checksums(subject: Subject, report: Report) -> None:
             report.warning("AIB033", at, "sha256Checksum is not in lower case", hint=at.value.lower(), source="JSON")
 
 
-def restart_timeout(subject: Subject, report: Report) -> None:
-    """AIB053: restartTimeout is a number with s, m or h."""
-    for step in subject.customizers:
-        at = step.get("restartTimeout")
-        if at is not None and isinstance(at.value, str) and at.value and durations.seconds(at.value) is None:
-            hint = f"write {at.value.strip()}m" if at.value.strip().isdigit() else "for example 5m or 2h"
-            report.error("AIB053", at, f"restartTimeout {at.value!r} is no duration", hint=hint, source="SEED S20")
-
-
 def system_needs_elevation(subject: Subject, report: Report) -> None:
     """AIB031: runAsSystem only together with runElevated."""
     for step in subject.steps:
@@ -86,4 +74,4 @@ def system_needs_elevation(subject: Subject, report: Report) -> None:
             )
 
 
-RULES = (one_script, unique_names, checksums, restart_timeout, system_needs_elevation)
+RULES = (one_script, names, checksums, system_needs_elevation)

@@ -99,6 +99,13 @@ def tables() -> Tables:
     )
 
 
+@cache
+def regions() -> frozenset[str]:
+    """Where image templates can live."""
+    data = json.loads(Path(__file__).with_name("regions.json").read_text(encoding="utf-8"))
+    return frozenset(data["regions"])
+
+
 def _fields(data: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Field]:
     return {name: Field(name, **_tuples(attributes)) for name, attributes in data.items()}
 

@@ -94,7 +94,6 @@ def test_the_smallest_template_has_the_defaults_of_the_service() -> None:
 
 def test_every_customizer_is_typed_with_its_defaults_in_order() -> None:
     customize = [
-        {"type": "Shell", "name": "s", "scriptUri": "https://x/y.sh", "sha256Checksum": SHA.upper()},
         {"type": "PowerShell", "name": "p", "inline": ["a", "b"], "runElevated": True, "validExitCodes": [0, 3010]},
         {"type": "File", "name": "f", "sourceUri": "https://x/y", "destination": "/tmp/y", "sha256Checksum": SHA},
         {"type": "WindowsRestart"},
@@ -104,14 +103,19 @@ def test_every_customizer_is_typed_with_its_defaults_in_order() -> None:
     ]
     at = "/properties/customize/"
     assert loaded(changed(BASE, "properties/customize", customize)).customize == (
-        Shell("s", Script(uri="https://x/y.sh", sha256=SHA), f"{at}0"),
-        PowerShell("p", Script(inline=("a", "b")), run_elevated=True, valid_exit_codes=(0, 3010), pointer=f"{at}1"),
-        File("f", "https://x/y", "/tmp/y", SHA, f"{at}2"),
-        WindowsRestart("WindowsRestart 4", pointer=f"{at}3"),
-        WindowsRestart("WindowsRestart 5", "c", "k", 7200.0, f"{at}4"),
-        WindowsUpdate("WindowsUpdate 6", "IsInstalled=0", ("include:$true",), 20, f"{at}5"),
-        WindowsUpdate("WindowsUpdate 7", update_limit=1000, pointer=f"{at}6"),
+        PowerShell("p", Script(inline=("a", "b")), run_elevated=True, valid_exit_codes=(0, 3010), pointer=f"{at}0"),
+        File("f", "https://x/y", "/tmp/y", SHA, f"{at}1"),
+        WindowsRestart("WindowsRestart 3", pointer=f"{at}2"),
+        WindowsRestart("WindowsRestart 4", "c", "k", 7200.0, f"{at}3"),
+        WindowsUpdate("WindowsUpdate 5", "IsInstalled=0", ("include:$true",), 20, f"{at}4"),
+        WindowsUpdate("WindowsUpdate 6", update_limit=1000, pointer=f"{at}5"),
     )
+
+
+def test_a_shell_script_by_uri_and_its_checksum_in_lower_case() -> None:
+    step = {"type": "Shell", "name": "s", "scriptUri": "https://x/y.sh", "sha256Checksum": SHA.upper()}
+    template = loaded(changed(BASE, "properties/customize/0", step))
+    assert template.customize == (Shell("s", Script(uri="https://x/y.sh", sha256=SHA), "/properties/customize/0"),)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +304,7 @@ def test_each_version_judges_names_in_its_own_way() -> None:
     data = changed(data, P + "vmprofile", {"VMSize": "Standard_D1_v2"})
     old = {(rule, severity) for rule, severity, _ in found(data) if rule in ("AIB008", "AIB009")}
     assert old == {("AIB009", "warning")}
-    assert loaded(changed(BASE, P + "vmprofile", {"VMSize": "S"})).vm_profile.vm_size == "S"
+    assert loaded(changed(BASE, P + "vmprofile", {"VMSize": "Standard_D1_v2"})).vm_profile.vm_size
     strict = {(rule, severity) for rule, severity, _ in found(data, target_version="2024-02-01")}
     assert ("AIB009", "error") in strict
 
@@ -391,9 +395,9 @@ def test_positions_lead_to_what_the_user_wrote() -> None:
 def test_a_bom_utf16_and_wrong_bytes(tmp_path: Path) -> None:
     file = tmp_path / "t.json"
     file.write_bytes(b"\xef\xbb\xbf" + json.dumps(BASE).encode())
-    assert [d.rule for d in load_template(file)[1]] == ["AIB002", "AIB006"]
+    assert [d.rule for d in load_template(file)[1]] == ["AIB002", "AIB006", "AIB023"]
     file.write_bytes(json.dumps(BASE).encode("utf-16"))
-    assert [d.rule for d in load_template(file)[1]] == ["AIB002", "AIB006"]
+    assert [d.rule for d in load_template(file)[1]] == ["AIB002", "AIB006", "AIB023"]
     file.write_bytes(json.dumps(BASE).encode().replace(b'"one"', b'"\xff"'))
     told = inspect_templates(file).diagnostics
     assert ("AIB001", Severity.ERROR) in {(d.rule, d.severity) for d in told}

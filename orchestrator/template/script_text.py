@@ -1,0 +1,123 @@
+"""A shallow view of shell scripts: commands with their words, and where each stands in the template.
+
+Good enough for advice, not a parser: what it cannot split it leaves alone, and no rule that builds on it is an error
+unless the command is plain. Here-documents, comments and quoted text are not taken for commands.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.template.node import Node
+from orchestrator.template.subject import Subject
+
+MAX_SCRIPT = 200_000  # characters that advice looks at
+_HEREDOC = re.compile(r"<<-?\s*(['\"]?)([A-Za-z_][\w.-]*)\1")
+_SPLIT = re.compile(r"&&|\|\||[;|&](?!\d)|\bthen\b|\bdo\b|\belse\b|[(){}](?=\s|$)")
+_QUOTED = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=\S*")
+_WRAPPERS = frozenset({"sudo", "env", "nohup", "time", "exec", "command", "if", "while", "until", "!", "nice"})
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a script: the inline element it came from and its text."""
+
+    node: Node
+    text: str
+    step: Node
+    in_heredoc: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A simple command: `words` without sudo and assignments in front; `assigned` holds those assignments."""
+
+    words: tuple[str, ...]
+    assigned: tuple[str, ...]
+    sudo: bool
+    line: Line
+
+    @property
+    def name(self) -> str:
+        """The program's name without its folder."""
+        return self.words[0].rpartition("/")[2] if self.words else ""
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.words)
+
+
+def inline_lines(step: Node) -> list[Line]:
+    """The lines of a step's inline script (empty for other steps)."""
+    inline = step.get("inline")
+    lines: list[Line] = []
+    size, ending = 0, ""
+    for element in inline.items() if inline is not None else ():
+        if not isinstance(element.value, str):
+            continue
+        size += len(element.value)
+        if size > MAX_SCRIPT:
+            break
+        for text in element.value.split("\n"):
+            if ending:
+                lines.append(Line(element, text, step, in_heredoc=True))
+                ending = "" if text.strip() == ending else ending
+                continue
+            lines.append(Line(element, text, step))
+            started = _HEREDOC.search(_QUOTED.sub("", text) if "<<'" not in text and '<<"' not in text else text)
+            ending = started[2] if started else ""
+    return lines
+
+
+def commands(step: Node) -> list[Command]:
+    """The simple commands of a Shell step's inline script."""
+    return [command for line in inline_lines(step) if not line.in_heredoc for command in _commands_of(line)]
+
+
+def shell_steps(subject: Subject) -> Iterator[Node]:
+    """Shell customizers and validators."""
+    return (step for step in subject.steps if step.string("type") == "Shell")
+
+
+def powershell_steps(subject: Subject) -> Iterator[Node]:
+    """PowerShell customizers and validators."""
+    return (step for step in subject.steps if step.string("type") == "PowerShell")
+
+
+def _commands_of(line: Line) -> Iterator[Command]:
+    text = line.text.strip()
+    if not text or text.startswith("#"):
+        return
+    masked = _QUOTED.sub(lambda found: "\x00" * len(found[0]), text)
+    comment = re.search(r"(?:^|\s)#", masked)
+    end = comment.start() if comment else len(text)
+    start = 0
+    for mark in [*_SPLIT.finditer(masked[:end]), None]:
+        stop = mark.start() if mark else end
+        yield from _command(text[start:stop], line)
+        start = mark.end() if mark else end
+
+
+def _command(text: str, line: Line) -> Iterator[Command]:
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        words = text.split()
+    assigned: list[str] = []
+    sudo = False
+    while words:
+        if _ASSIGNMENT.fullmatch(words[0]):
+            assigned.append(words.pop(0))
+        elif words[0] in _WRAPPERS:
+            sudo = sudo or words[0] == "sudo"
+            words.pop(0)
+            while words and words[0].startswith("-"):  # options of the wrapper, such as sudo -E
+                words.pop(0)
+        else:
+            break
+    if words:
+        yield Command(tuple(words), tuple(assigned), sudo, line)
