@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import os
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from hypervisor import qemu_img
 from hypervisor.deadline import Deadline
 from hypervisor.disk_format import DiskFormat, foreign_files, open_image
 from hypervisor.errors import InputError
-from hypervisor.partitions import read_table
-from hypervisor.qemu_img import CorruptImage
+from hypervisor.partitions import PartitionTable, read_table
+from hypervisor.qemu_img import CorruptImage, DiskInfo
 from hypervisor.vhd_footer import FOOTER_SIZE, VhdFooter, VhdKind
 
 _UNUSED_BLOCK = 0xFFFFFFFF
 
 
-def check(path: Path, format: DiskFormat, deadline: Deadline | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class CheckedDisk:
+    """What the check has read on its way."""
+
+    info: DiskInfo
+    table: PartitionTable
+
+
+def check(path: Path, format: DiskFormat, deadline: Deadline | None = None) -> CheckedDisk:
     """Refuse an image that is damaged, truncated, or depends on another file; raises `InputError`.
 
     Whether it stands alone is read before qemu-img opens the image, which would follow the reference.
@@ -37,11 +46,13 @@ def check(path: Path, format: DiskFormat, deadline: Deadline | None = None) -> N
     if facts.virtual_size == 0:
         raise CorruptImage(f"{path} holds a disk of 0 bytes")
     qemu_img.check_structure(path, format, deadline)
-    end = max((part.start + part.size for part in read_table(path, format).partitions), default=0)
+    table = read_table(path, format)
+    end = max((part.start + part.size for part in table.partitions), default=0)
     if end > facts.virtual_size:
         raise CorruptImage(
             f"{path} is truncated: its last partition ends at byte {end}, the disk has {facts.virtual_size}"
         )
+    return CheckedDisk(facts, table)
 
 
 def _check_vhd(path: Path) -> None:

@@ -102,9 +102,9 @@ def table_generations(table: PartitionTable) -> frozenset[Generation]:
     return frozenset(found)
 
 
-def operating_system(path: Path, format: DiskFormat) -> System | None:
-    """linux or windows, by the file systems on the disk; None when they do not tell."""
-    table = read_table(path, format)
+def operating_system(path: Path, format: DiskFormat, table: PartitionTable | None = None) -> System | None:
+    """linux or windows, by the file systems on the disk; None when they do not tell. `table` saves reading it again."""
+    table = table or read_table(path, format)
     if any(part.type in _WINDOWS_TYPES for part in table.partitions):
         return "windows"
     largest_first = sorted(table.partitions, key=lambda part: part.size, reverse=True)

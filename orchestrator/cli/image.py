@@ -98,7 +98,7 @@ def import_command(
 
     name = ImportName(urn, managed_image_id, gallery_version_id, locations)
     resource = import_image(
-        default_store(), file, name, deadline=_deadline(hours), system=system, generation=generation
+        default_store(), file, name, deadline=_deadline(hours), system=system, generation=generation, say=_say
     )
     _show(resource, as_json)
 

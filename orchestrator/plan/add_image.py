@@ -45,8 +45,8 @@ def examine(
     contradicts is refused. Raises `InputError`.
     """
     format = disk.detect_format(path)
-    disk.check(path, format, deadline)
-    table = disk.read_table(path, format)
+    checked = disk.check(path, format, deadline)
+    table = checked.table
     found = table_generations(table)
     if generation and table.partitions and found and generation not in found:
         raise InputError(
@@ -58,14 +58,14 @@ def examine(
             f"{path} shows neither BIOS boot code nor an EFI system partition: it does not boot by itself",
             hint="if you know better, say how it boots: --generation V1 or V2",
         )
-    seen = disk.operating_system(path, format)
+    seen = disk.operating_system(path, format, table)
     if system and seen and system != seen:
         raise InputError(f"{path} holds a {seen} system, not {system}", hint="leave --os out")
     kind = system or seen
     if kind is None:
         raise InputError(f"{path}: its file systems do not show what system it is", hint="say it: --os linux|windows")
     able: tuple[Generation, ...] = tuple(sorted(found)) or ((generation,) if generation else ())
-    return DiskFacts(format, disk.info(path, format).virtual_size, kind, generation or able[0], able)
+    return DiskFacts(format, checked.info.virtual_size, kind, generation or able[0], able)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.plan.version_order import version_key
 from orchestrator.record.resources import Resource
@@ -76,14 +76,18 @@ def stored_with_origin(store: Store, wanted: Mapping[str, str]) -> Resource | No
     return None
 
 
+def generation_of(urn: Urn) -> Literal["V1", "V2"]:
+    """What the SKU's name says."""
+    return "V2" if _SAYS_GENERATION_2.search(urn.sku) else "V1"
+
+
 def register(store: Store, urn: Urn, version: str, aib: Mapping[str, Any], *, generation: str = "") -> Resource:
     """Name an image `urn`:`version`; raises `ResourceExists` when the name is taken.
 
     An image that boots both ways is booted as `generation` says, else as the SKU's name does, else by BIOS (quicker).
     """
-    able = aib["generations"]
-    wanted = generation or ("V2" if _SAYS_GENERATION_2.search(urn.sku) else "V1")
-    chosen = wanted if wanted in able else aib["generation"]
+    wanted = generation or generation_of(urn)
+    chosen = wanted if wanted in aib["generations"] else aib["generation"]
     properties = {"provisioningState": "Succeeded", "aib": {**aib, "generation": chosen}}
     resource = Resource(urn.version_id(version), PLATFORM_TYPE, version, properties=properties)
     store.create(resource)

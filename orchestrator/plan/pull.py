@@ -92,6 +92,7 @@ def pull(
         progress=progress or _tenths(say),
     )
     try:
+        say(f"unpacking {_file_name(release.url)}")
         unpack(archive, _file_name(release.url), target, deadline)
     finally:
         archive.unlink(missing_ok=True)

@@ -60,7 +60,7 @@ def resolve_source(
             if resource is None and prepare:
                 resource = platform.obtain(version)
             if resource is None:
-                return _not_stored(source.urn, platform.urn.version_id(version), version)
+                return platform.not_stored(source.urn, version)
             return _resolved("PlatformImage", source.urn, resource, resource.name, store)
         case ManagedImage():
             resource = _managed_image(source.image_id, store, location)
@@ -116,6 +116,22 @@ class _Platform:
         if entry is None:
             raise self._missing(version, offline=False)
         return obtain(entry, self.urn, version, self._how)
+
+    def not_stored(self, requested: str, version: str) -> ResolvedSource:
+        """What is known of a version before it is brought in."""
+        entry = self.entry
+        return ResolvedSource(
+            kind="PlatformImage",
+            requested=requested,
+            resource_id=self.urn.version_id(version),
+            version=version,
+            digest="",
+            path=Path(),
+            format="qcow2",
+            virtual_size=0,
+            os=entry.os if entry else "linux",
+            generation=(entry.generation if entry else "") or platform_images.generation_of(self.urn),
+        )
 
     def _fetchable(self) -> CatalogueEntry | None:
         entry = self.entry
@@ -239,7 +255,3 @@ def _format(layer: Layer) -> DiskFormat:
         if layer.format == known:
             return cast(DiskFormat, known)
     raise HostError(f"the layer {layer.digest} has the unknown format {layer.format!r}")
-
-
-def _not_stored(requested: str, resource_id: str, version: str) -> ResolvedSource:
-    return ResolvedSource("PlatformImage", requested, resource_id, version, "", Path(), "qcow2", 0)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from hypervisor.deadline import Deadline
-from hypervisor.errors import HostError, InputError
+from hypervisor.errors import InputError
+from orchestrator.record import files
 
 _CHUNK = 1024 * 1024
 _LARGEST = 4096 * 1024**3  # bytes: no image is larger than Azure's largest disk; stops a decompression bomb
@@ -27,28 +28,30 @@ def unpack(source: Path, name: str, target: Path, deadline: Deadline) -> None:
     A tar archive must hold exactly one disk file, a regular one; its path in the archive is not used. Nothing is left
     at `target` when this fails. Raises `InputError` for a damaged or unsuitable archive, `HostError` for no space.
     """
-    lower = name.lower()
     try:
-        if lower.endswith((".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")):
-            with _tar_member(source, name) as stream:
-                _copy(stream, target, name, deadline)
-        elif lower.endswith(".xz"):
-            with lzma.open(source) as stream:
-                _copy(stream, target, name, deadline)
-        elif lower.endswith(".gz"):
-            with gzip.open(source) as stream:
-                _copy(stream, target, name, deadline)
-        else:
-            source.replace(target)
-    except _BROKEN as error:
-        target.unlink(missing_ok=True)
-        raise InputError(f"{name} cannot be unpacked: {error or type(error).__name__}") from error
-    except OSError as error:
-        target.unlink(missing_ok=True)
-        raise HostError(f"{name} cannot be unpacked to {target}: {error.strerror or error}") from error
+        with files.translating(f"unpacking {name} to", target):
+            try:
+                _unpack(source, name, target, deadline)
+            except _BROKEN as error:  # some of these are OSErrors and no fault of this machine
+                raise InputError(f"{name} cannot be unpacked: {error or type(error).__name__}") from error
     except BaseException:
         target.unlink(missing_ok=True)
         raise
+
+
+def _unpack(source: Path, name: str, target: Path, deadline: Deadline) -> None:
+    lower = name.lower()
+    if lower.endswith((".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")):
+        with _tar_member(source, name) as stream:
+            _copy(stream, target, name, deadline)
+    elif lower.endswith(".xz"):
+        with lzma.open(source) as stream:
+            _copy(stream, target, name, deadline)
+    elif lower.endswith(".gz"):
+        with gzip.open(source) as stream:
+            _copy(stream, target, name, deadline)
+    else:
+        source.replace(target)
 
 
 @contextmanager

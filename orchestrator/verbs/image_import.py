@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ def import_image(
     deadline: Deadline,
     system: System | None = None,
     generation: Generation | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Resource:
     """Copy the disk in `path` into the store and name it; the file itself stays as it is.
 
@@ -52,11 +53,15 @@ def import_image(
     target = _target(store, name)
     if store.get(target.resource_id) is not None:
         raise ResourceExists(target.resource_id)
+    say(f"checking {path}")
     facts = add_image.examine(path, deadline, system=system, generation=generation or target.boots_as)
     target.require(facts, path)
-    origin = {"type": "import", "file": path.name, "format": facts.format, "sha256": files.sha256(path, deadline)}
+    say(f"storing a {facts.format} disk of {facts.virtual_size / _GIB:.1f} GiB")
     layer = add_image.add_layer(store, path, facts, deadline, ours=False)
     try:
+        as_it_is = layer.format == facts.format
+        sha256 = layer.digest if as_it_is else files.sha256(path, deadline)
+        origin = {"type": "import", "file": path.name, "format": facts.format, "sha256": sha256}
         aib = add_image.image_properties(layer, facts, origin)
         if isinstance(target, _Platform):
             return platform_images.register(store, target.urn, target.version, aib, generation=generation or "")

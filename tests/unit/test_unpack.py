@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hypervisor.deadline import Deadline
-from hypervisor.errors import DeadlineExceeded, InputError
+from hypervisor.errors import DeadlineExceeded, HostError, InputError
 from orchestrator.plan.unpack import unpack
 
 DISK = os.urandom(1 << 20) + bytes(4 << 20) + os.urandom(100)
@@ -71,6 +71,7 @@ def test_what_is_unpacked_is_sparse(tmp_path: Path) -> None:
         ("disk.raw.xz", lzma.compress(DISK)[:-1000], "cannot be unpacked"),
         ("disk.raw.xz", b"not xz at all", "cannot be unpacked"),
         ("disk.img.gz", gzip.compress(DISK)[:1000], "cannot be unpacked"),
+        ("disk.img.gz", b"<html>please log in</html>", "cannot be unpacked"),
         ("disk.tar.gz", _tar("gz", {"disk.raw": DISK})[:5000], "cannot be unpacked"),
         ("disk.tar.xz", b"", "cannot be unpacked"),
         ("two.tar.gz", _tar("gz", {"a.raw": b"1", "b.vhd": b"2"}), "one disk file; found: a.raw, b.vhd"),
@@ -93,3 +94,10 @@ def test_unpacking_ends_with_the_deadline(tmp_path: Path) -> None:
     with pytest.raises(DeadlineExceeded):
         unpack(source, "disk.raw.xz", target, Deadline.after(0))
     assert not target.exists()
+
+
+def test_a_target_that_cannot_be_written_is_this_machines_fault(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(lzma.compress(DISK))
+    with pytest.raises(HostError, match=r"disk\.raw\.xz"):
+        unpack(source, "disk.raw.xz", tmp_path / "no" / "such" / "folder", Deadline.after(60))
