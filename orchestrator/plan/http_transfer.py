@@ -17,6 +17,7 @@ from urllib3.exceptions import IncompleteRead, NameResolutionError, NewConnectio
 from hypervisor.deadline import Deadline
 from orchestrator.plan import http_errors as errors
 from orchestrator.plan.http_errors import FetchError, redact_url
+from orchestrator.plan.interruptible import abandoned_on_cancel, shut_down_on_cancel
 
 CHUNK = 256 << 10
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -58,11 +59,18 @@ class Request:
             raise errors.TooSlow(self.url, f"{self.deadline.what} is used up", hint="Is the server overloaded?")
 
 
+class _Session(requests.Session):
+    """Sends one request and leaves redirects to us: requests would read a redirect's whole body, however long."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: nothing to follow."""
+
+
 @contextmanager
 def opened(request: Request, headers: Mapping[str, str]) -> Iterator[requests.Response]:
     """The final answer (200; 206 and 416 only when a range was asked for), its body not yet read."""
     url, sent = request.url, {**request.headers, **headers}
-    with requests.Session() as session:
+    with _Session() as session:
         # Not from the environment: ~/.netrc would send passwords that nobody mapped. Proxies are chosen below.
         session.trust_env = False
         for _ in range(request.limits.redirects + 1):
@@ -72,9 +80,10 @@ def opened(request: Request, headers: Mapping[str, str]) -> Iterator[requests.Re
             try:
                 if response.status_code not in _REDIRECTS:
                     _check_status(response, url, request, ranged="Range" in headers)
-                    yield response
+                    with shut_down_on_cancel(response.raw, request.deadline.token):
+                        yield response
                     return
-                following = urljoin(url, response.headers.get("Location", ""))
+                following = _following(url, response.headers.get("Location", ""))
                 _check_redirect(url, following)
                 if _host(following) != _host(url):
                     sent = dict(headers)
@@ -99,6 +108,13 @@ def _host(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc.rpartition("@")[2].lower()
 
 
+def _following(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise errors.BadRedirect(url, f"it redirects to {redact_url(location)}, which is no address") from error
+
+
 def _check_redirect(url: str, following: str) -> None:
     try:
         _check_address(following)
@@ -111,7 +127,8 @@ def _check_redirect(url: str, following: str) -> None:
 def _send(session: requests.Session, url: str, headers: Mapping[str, str], request: Request) -> requests.Response:
     left = max(0.05, request.deadline.remaining())
     limits = request.limits
-    with translated(url, request):
+
+    def send() -> requests.Response:
         return session.get(
             url,
             headers={"Accept-Encoding": "identity", "User-Agent": "aib", **headers},
@@ -121,6 +138,9 @@ def _send(session: requests.Session, url: str, headers: Mapping[str, str], reque
             proxies=_proxies(url),
             verify=_trusted(),
         )
+
+    with translated(url, request):
+        return abandoned_on_cancel(send, request.deadline, f"fetching {redact_url(url)}")
 
 
 def _proxies(url: str) -> dict[str, str]:

@@ -144,6 +144,27 @@ def test_the_budget_and_a_cancel_are_not_called_slow_servers(web, tmp_path) -> N
     hold.set()
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_cancel_does_not_wait_for_a_mute_server(web, tmp_path, begun) -> None:
+    hold = threading.Event()
+
+    def mute(handler: BaseHTTPRequestHandler) -> None:
+        if begun:
+            handler.send_response(200)
+            handler.send_header("Content-Length", "100")
+            handler.end_headers()
+            handler.wfile.write(b"x")
+        hold.wait(600)
+        handler.close_connection = True
+
+    token = CancelToken()
+    threading.Timer(0.3, token.cancel).start()
+    patient = http.Limits(silence=600, total=600)
+    with pytest.raises(Cancelled):
+        fetch(web.on("/mute", mute), tmp_path / "a", Deadline.after(600, "the budget", token), limits=patient)
+    hold.set()
+
+
 def test_redirects_are_followed_but_not_for_ever(web, tmp_path, deadline) -> None:
     web.on("/end", b"there")
     once = web.on("/once", lambda h: reply(h, 302, Location="/end"))
@@ -151,9 +172,28 @@ def test_redirects_are_followed_but_not_for_ever(web, tmp_path, deadline) -> Non
     loop = web.on("/loop", lambda h: reply(h, 302, Location="/loop"))
     with pytest.raises(errors.BadRedirect, match="more than 3 redirects"):
         fetch(loop, tmp_path / "b", deadline)
+    nonsense = web.on("/nonsense", lambda h: reply(h, 302, Location="http://[::1/x"))
+    with pytest.raises(errors.BadRedirect, match="no address"):
+        fetch(nonsense, tmp_path / "b", deadline)
     away = web.on("/away", lambda h: reply(h, 302, Location="file:///etc/passwd"))
     with pytest.raises(errors.BadRedirect, match="no http"):
         fetch(away, tmp_path / "b", deadline)
+
+
+def test_the_body_of_a_redirect_is_not_read(web, tmp_path, deadline) -> None:
+    hold = threading.Event()
+    web.on("/end", b"there")
+
+    def endless(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", "/end")
+        handler.send_header("Content-Length", "1000000")
+        handler.end_headers()
+        hold.wait(600)
+        handler.close_connection = True
+
+    assert fetch(web.on("/start", endless), tmp_path / "a", deadline, limits=http.Limits(silence=600)).size == 5
+    hold.set()
 
 
 def test_credentials_do_not_follow_to_another_host(web, tmp_path, deadline) -> None:
