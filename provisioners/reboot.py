@@ -29,8 +29,8 @@ _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 # "stopping": systemd is going down. Its state needs the bus or root; neither is there on every image.
 _GOING_DOWN = (
-    "s=$(systemctl is-system-running 2>/dev/null); "
-    'case "$s" in ""|offline|unknown) s=$(sudo -n systemctl is-system-running 2>/dev/null);; esac; '
+    "s=; if command -v systemctl >/dev/null; then s=$(systemctl is-system-running 2>/dev/null); "
+    'case "$s" in ""|offline|unknown) s=$(sudo -n systemctl is-system-running 2>/dev/null);; esac; fi; '
     'if [ "$s" = stopping ]; then echo stopping; '
     "elif [ -e /run/systemd/shutdown/scheduled ]; then echo scheduled; else echo running; fi"
 )

@@ -180,7 +180,7 @@ def test_output_is_not_kept(ssh_bed):
 
 def test_one_connection_serves_many_commands_and_transfers(ssh_bed):
     communicator = ssh_bed.connect()
-    for number in range(30):
+    for number in range(10):
         communicator.upload(str(number).encode(), f"{ssh_bed.folder}/n", deadline=deadline())
         said = bytearray()
         communicator.run("cat n", deadline=deadline(), output=lambda _, data, said=said: said.extend(data))

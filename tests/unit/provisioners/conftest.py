@@ -35,7 +35,7 @@ class FakeGuest:
         self.current: MemoryCommunicator = self.machine.connect()
         machine = self.machine
         machine.on(r"cat /proc/sys/kernel/random/boot_id", self._boot_id)
-        machine.on(r"(?P<first>:|rm -f (?P<path>\S+)); s=\$\(systemctl is-system-running .*", self._state)
+        machine.on(r"(?P<first>:|rm -f (?P<path>\S+)); s=; if command -v systemctl .*", self._state)
         machine.on(r"if grep -qs '\[s\]cript_\d+\[\.\](?:sh|ps1)' /proc/.*", self._left_behind)
         machine.on(r"(?:chmod \+x (?P<path>\S+); )?(?P<run>.*/tmp/script_\d+\.\w+)", self._script)
 
