@@ -125,6 +125,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value
 
 
+def walk(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`; what others remove meanwhile is passed over, anything else is raised."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    with translating("listing", folder):
+        for parent, folders, names in os.walk(folder, onerror=refuse):
+            folders.sort()
+            yield from (Path(parent, name) for name in sorted(names))
+
+
 def extents(fd: int, size: int) -> Iterator[tuple[int, int]]:
     """(start, end) of each part of the file that is not a hole."""
     position = 0

@@ -112,15 +112,21 @@ class ResourceFiles:
         return True
 
     def all(self) -> Iterator[Resource]:
-        """Every readable resource; a damaged file is passed over here and reported by `read`."""
-        for path in sorted(self.folder.rglob(_FILE)):
+        """Every resource; `HostError` when a file is damaged."""
+        for path in files.walk(self.folder):
+            if path.name == _FILE and (resource := self._read(path)) is not None:
+                yield resource
+
+    def readable(self) -> Iterator[Resource]:
+        """Every resource whose file is not damaged."""
+        for path in files.walk(self.folder):
             with suppress(HostError):
-                if (resource := self._read(path)) is not None:
+                if path.name == _FILE and (resource := self._read(path)) is not None:
                     yield resource
 
     def sweep(self) -> int:
         """Remove what writers left unfinished; the caller excludes other writers. Returns the number of files."""
-        debris = list(self.folder.rglob(f"{files.PARTIAL}*"))
+        debris = [path for path in files.walk(self.folder) if path.name.startswith(files.PARTIAL)]
         for path in debris:
             path.unlink(missing_ok=True)
         return len(debris)

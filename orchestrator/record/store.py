@@ -85,7 +85,10 @@ class Store:
         return layer is not None and self.layers.remove(layer, lambda: digest not in self.referenced())
 
     def referenced(self) -> frozenset[str]:
-        """Digests of the layers that resources refer to, and of those they rest on. Read from the files."""
+        """Digests of the layers that resources refer to, and of those they rest on. Read from the files.
+
+        `HostError` when one of them is damaged: nobody knows what it refers to.
+        """
         wanted = {resource.digest for resource in self._files.all()} - {""}
         backing = {layer.digest: layer.backing for layer in self.layers.all()}
         return frozenset(wanted | set(backing.values()) - {""})
@@ -137,11 +140,11 @@ class Store:
                 except IndexDamaged:
                     pass
                 except HostError:
-                    return _matching(self._files.all(), type, prefix)  # sqlite cannot even read on a full disk
+                    return _matching(self._files.readable(), type, prefix)  # sqlite cannot even read on a full disk
             try:
                 self._repair()
             except HostError:
-                return _matching(self._files.all(), type, prefix)
+                return _matching(self._files.readable(), type, prefix)
 
     def delete(self, resource_id: str, only_if: Callable[[Resource], bool] = lambda _: True) -> bool:
         """Remove the resource if it is there and `only_if`, asked under the lock, agrees; resources under it stay."""
@@ -161,7 +164,7 @@ class Store:
             self._files.sweep()
             self._index.discard()
             with suppress(files.NoSpaceLeft):  # asked without an index then, and rebuilt when there is space again
-                self._index.rebuild(self._files.all())
+                self._index.rebuild(self._files.readable())
 
     # Runs
 
@@ -221,7 +224,7 @@ class Store:
         try:
             return question()
         except IndexDamaged:
-            self._index.rebuild(self._files.all())
+            self._index.rebuild(self._files.readable())
             return question()
 
     @contextmanager

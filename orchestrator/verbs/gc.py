@@ -107,7 +107,8 @@ def _layers(store: Store, in_use: frozenset[str], *, dry_run: bool) -> Iterator[
 
 def _unfinished(store: Store, *, dry_run: bool) -> Iterator[Reclaimed]:
     """VHDs whose writer was killed; imports and downloads that were given up."""
-    partial = [path for path in (store.home / "vhds").rglob(f"{files.PARTIAL}*") if unlocked(path)]
+    vhds = files.walk(store.home / "vhds")
+    partial = [path for path in vhds if path.name.startswith(files.PARTIAL) and unlocked(path)]
     yield from _remove("unfinished VHD", partial, remove_unlocked, dry_run=dry_run)
     for folder in ("incoming", "downloads"):
         given_up = [path for path in _inside(store.home / folder) if time.time() - _last_write(path) > _ABANDONED]
@@ -151,11 +152,11 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _tree(path: Path) -> list[Path]:
-    return [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
+    return [path, *files.walk(path)] if path.is_dir() and not path.is_symlink() else [path]
 
 
 def _size(path: Path) -> int:
-    return sum(_allocated(one) for one in _tree(path))
+    return sum(map(_allocated, _tree(path)))
 
 
 def _last_write(path: Path) -> float:

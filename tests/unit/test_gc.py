@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hypervisor.errors import HostError
 from orchestrator.record import arm_ids, files
 from orchestrator.record.store import Layer, Resource, Store
 from orchestrator.verbs import gc
@@ -151,6 +152,19 @@ def test_imports_and_downloads_that_were_given_up_go(store: Store) -> None:
                 path.write_bytes(b"x")
             os.utime(path, (time.time() - age,) * 2)
     assert names(store) == {"old"}
+
+
+def test_a_damaged_resource_keeps_every_disk(store: Store) -> None:
+    """Nobody knows which disk it refers to."""
+    layer = add(store, b"used", image="i")
+    (path,) = (store.home / "resources").rglob("resource.json")
+    whole = path.read_text()
+    path.write_text(whole[:-20])
+    with pytest.raises(HostError, match="damaged"):
+        list(gc.collect(store))
+    path.write_text(whole)
+    assert list(gc.collect(store)) == []
+    assert layer.path.exists()
 
 
 def test_gc_and_adders_and_readers_at_once(store: Store) -> None:
