@@ -142,7 +142,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "derived from three public versions",
     ),
     Behaviour(
-        "gallery-version-source",
+        "version-by-source",
         "unknown",
         "versioning.scheme Source takes the source image's version number and raises the last part until it is free",
         "JSON names the scheme, not the rule",
@@ -164,6 +164,12 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "different",
         "A field of the template is read and checked, but a build on this machine cannot act on it",
         "each run lists its fields",
+    ),
+    Behaviour(
+        "managed-image-replaced",
+        "unknown",
+        "A managed image of the same id is replaced by the new one, and what refers to the old one keeps it",
+        "nothing public says what the service does with an existing image",
     ),
     # Errors and time
     Behaviour(
