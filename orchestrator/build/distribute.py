@@ -23,7 +23,7 @@ from orchestrator.record.arm_ids import ArmId
 from orchestrator.record.events import Deviation, Event, RunOutputReady
 from orchestrator.record.layers import Layer
 from orchestrator.record.resources import Resource, ResourceExists
-from orchestrator.record.run_outputs import RunOutput, State
+from orchestrator.record.run_outputs import RunOutput, State, ensure_template
 from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
 from orchestrator.template.model import ManagedImageTarget, SharedImageTarget, VhdTarget
@@ -42,6 +42,8 @@ def distribute(  # noqa: PLR0917 -- six different things, called in one place
     what was published before stays.
     """
     work = _Distribution(plan, tuple(artifacts), store, run, deadline, emit)
+    with suppress(HostError):  # a full disk is told of by the distributors
+        ensure_template(store, plan.template_id, location=plan.location, tags=plan.tags)
     outputs: list[RunOutput] = []
     for number, planned in enumerate(plan.distributions):
         try:

@@ -70,6 +70,17 @@ def record_template(
     return store.upsert(template_id, change)
 
 
+def ensure_template(store: Store, template_id: str, *, location: str, tags: Mapping[str, str]) -> Resource:
+    """The template's resource, made without properties when nobody has recorded the template."""
+
+    def change(existing: Resource | None) -> Resource:
+        name = arm_ids.parse(template_id).name
+        properties = {"provisioningState": "Succeeded"}
+        return existing or Resource(template_id, arm_ids.TEMPLATE, name, location, dict(tags), properties)
+
+    return store.upsert(template_id, change)
+
+
 def set_last_run_status(store: Store, template_id: str, status: Mapping[str, Any]) -> Resource:
     """Put the service's `lastRunStatus` {startTime, endTime, runState, runSubState, message} on the template."""
 

@@ -38,6 +38,7 @@ from orchestrator.template.model import (
     VhdTarget,
 )
 from orchestrator.verbs import gallery
+from orchestrator.verbs.outputs import outputs as outputs_of
 
 MIB = 1 << 20
 TEMPLATE_ID = arm_ids.template_id("hello")
@@ -177,6 +178,7 @@ def test_every_kind_is_published(bench: Bench) -> None:
     }
     for name, expected in properties.items():
         assert bench.output(name) == {"id": f"{prefix}/{name}", "name": name, "type": kind, "properties": expected}
+    assert [output["name"] for output in outputs_of(bench.store, "hello")] == ["managed", "shared", "vhd"]
     ready = [event for event in bench.events if isinstance(event, RunOutputReady)]
     assert [(e.name, e.kind, e.state) for e in ready] == [
         ("managed", "ManagedImage", "Succeeded"), ("shared", "SharedImage", "Succeeded"), ("vhd", "VHD", "Succeeded"),
