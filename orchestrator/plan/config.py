@@ -60,7 +60,7 @@ class Config:
             return _config(data)
         except (TypeError, ValueError) as error:
             raise UsageError(
-                f"{path}: {error}", hint="The commented example is in the documentation of aib."
+                f"{path}: {error}", hint="Its tables are [fidelity], [networks], [identities.NAME] and [storage]."
             ) from error
 
 

@@ -17,7 +17,7 @@ from urllib3.exceptions import IncompleteRead, NameResolutionError, NewConnectio
 from hypervisor.deadline import Deadline
 from orchestrator.plan import http_errors as errors
 from orchestrator.plan.http_errors import FetchError, redact_url
-from orchestrator.plan.interruptible import abandoned_on_cancel, shut_down_on_cancel
+from orchestrator.plan.interruptible import abandonable, shut_down_on_cancel
 
 CHUNK = 256 << 10
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -140,7 +140,7 @@ def _send(session: requests.Session, url: str, headers: Mapping[str, str], reque
         )
 
     with translated(url, request):
-        return abandoned_on_cancel(send, request.deadline, f"fetching {redact_url(url)}")
+        return abandonable(send, request.check)
 
 
 def _proxies(url: str) -> dict[str, str]:

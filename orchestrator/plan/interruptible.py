@@ -1,6 +1,7 @@
-"""Blocking calls of the network library, ended at once when the user cancels.
+"""Blocking calls of the network library, ended at once when the user cancels or the time is over.
 
-requests can only wait for its own time limits, which are longer than anybody wants to wait after Ctrl-C.
+requests can only wait for its own time limits, which are longer than anybody wants to wait after Ctrl-C, and looking
+up a name has no limit at all.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol, TypeVar
 
-from hypervisor.deadline import CancelToken, Deadline
+from hypervisor.deadline import CancelToken
 
 T = TypeVar("T")
 _POLL = 0.1
@@ -22,8 +23,8 @@ class _Body(Protocol):
         """End reading: a read that waits returns at once (urllib3 2.3)."""
 
 
-def abandoned_on_cancel(call: Callable[[], T], deadline: Deadline, doing: str) -> T:
-    """Call in a thread of its own; when cancelled, raise and leave the thread to its own time limits."""
+def abandonable(call: Callable[[], T], check: Callable[[], None]) -> T:
+    """Call in a thread of its own; what `check` raises meanwhile leaves the thread to its own time limits."""
     results: list[T] = []
     errors: list[BaseException] = []
     done = threading.Event()
@@ -36,10 +37,9 @@ def abandoned_on_cancel(call: Callable[[], T], deadline: Deadline, doing: str) -
         finally:
             done.set()
 
-    threading.Thread(target=work, name=doing, daemon=True).start()
+    threading.Thread(target=work, name="send a request", daemon=True).start()
     while not done.wait(_POLL):
-        if deadline.token.cancelled:
-            deadline.check(doing)
+        check()
     if errors:
         raise errors[0]
     return results[0]

@@ -116,7 +116,7 @@ def plan(
 
 
 def plan_options(options: BuildOptions, config: Config) -> PlanOptions:
-    """What the options of the command line and the configuration file together say; the former win."""
+    """What the options and the configuration file say together: scripts run as the login user when either says so."""
     login = options.script_user == "login" or config.script_user == "login"
     return PlanOptions(
         strict_size=options.strict_size,

@@ -132,6 +132,14 @@ def test_a_trickle_ends_at_the_limit_for_one_file(web, tmp_path, deadline) -> No
     assert not list(tmp_path.iterdir())
 
 
+def test_looking_up_a_name_has_a_limit_too(tmp_path, deadline, monkeypatch) -> None:
+    hold = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: hold.wait(600))
+    with pytest.raises(errors.TooSlow):
+        fetch("http://name.invalid/x", tmp_path / "a", deadline, limits=http.Limits(total=0.2))
+    hold.set()
+
+
 def test_the_budget_and_a_cancel_are_not_called_slow_servers(web, tmp_path) -> None:
     hold = threading.Event()
     url = web.on("/trickle", trickle(hold))
