@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class Layers:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._held: dict[str, int] = {}
+        self._holding = threading.Lock()
 
     def find(self, digest: str) -> Layer | None:
         """The layer of this digest, or None."""
@@ -135,14 +137,14 @@ class Layers:
 
     def _hold(self, digest: str, target: Path) -> bool:
         """Keep a shared lock on `target`; false when it is not there."""
-        if digest in self._held and locks.is_linked(self._held[digest], target):
-            return True
-        self.release(digest)
-        fd = self._open_shared(target)
-        if fd is None:
-            return False
-        self._held[digest] = fd
-        return True
+        with self._holding:
+            if digest in self._held and locks.is_linked(self._held[digest], target):
+                return True
+            self.release(digest)
+            fd = self._open_shared(target)
+            if fd is not None:
+                self._held[digest] = fd
+            return fd is not None
 
     @staticmethod
     def _open_shared(path: Path) -> int | None:
@@ -173,7 +175,9 @@ class Layers:
             stack.enter_context(locks.locked(self.folder / ".lock", exclusive=True))
             if not target.exists():  # never replaced: an overlay may rest on the one that is there
                 path.rename(target)
-                self._held[digest] = os.dup(fd)  # the lock goes with the description, so it is never given up
+                with self._holding:
+                    self.release(digest)
+                    self._held[digest] = os.dup(fd)  # the lock goes with the description: it is never given up
                 files.sync_folder(self.folder)
 
     def _backing(self, path: Path) -> str:

@@ -53,24 +53,21 @@ VHD = VhdTarget("vhd", artifact_tags={"disk": "yes"})
 
 @dataclasses.dataclass
 class Bench:
-    """A store with a gallery, a run, and the power-off disk of a build VM."""
+    """A store with a gallery, a run, the power-off disk of a build VM and what was exported from it."""
 
     store: Store
     run: RunFolder
     source: DiskSpec
-    plan: RunPlan
+    exported: tuple[Artifact, ...]
     deadline: Deadline
     events: list[Event] = dataclasses.field(default_factory=list)
 
-    def planned(self, *targets: Distributor) -> RunPlan:
-        return dataclasses.replace(self.plan, distributions=tuple(PlannedDistribution(t, "") for t in targets))
-
     def export(self, *targets: Distributor) -> tuple[Artifact, ...]:
-        return export(self.planned(*targets), self.source, self.run.artifacts, self.deadline)
+        return export(make_plan(*targets), self.source, self.run.artifacts, self.deadline)
 
     def distribute(self, *targets: Distributor, artifacts: tuple[Artifact, ...] | None = None) -> dict[str, RunOutput]:
-        artifacts = self.export(*targets) if artifacts is None else artifacts
-        outputs = distribute(self.planned(*targets), artifacts, self.store, self.run, self.deadline, self.events.append)
+        artifacts = self.exported if artifacts is None else artifacts
+        outputs = distribute(make_plan(*targets), artifacts, self.store, self.run, self.deadline, self.events.append)
         return {output.name: output for output in outputs}
 
     def output(self, name: str) -> dict[str, Any]:
@@ -79,26 +76,45 @@ class Bench:
         return rest_form(resource)
 
 
+def make_disk(folder: Path) -> DiskSpec:
+    """A size that is not a whole number of MiB, and an overlay whose content is not its base's."""
+    base, overlay = folder / "base.qcow2", folder / "overlay.qcow2"
+    disk.create_empty(base, "qcow2", 5 * MIB + 512)
+    subprocess.run(["qemu-io", "-c", "write -q -P 7 1M 64k", base], check=True)
+    disk.create_overlay(base, "qcow2", overlay, None)
+    subprocess.run(["qemu-io", "-c", "write -q -P 9 4M 64k", overlay], check=True)
+    return DiskSpec(overlay, "qcow2")
+
+
+def make_plan(*targets: Distributor) -> RunPlan:
+    source = ResolvedSource(
+        "PlatformImage", "Debian:debian-12:12:latest", "/aib/x", "12.1.5", "0" * 64, Path("/x"), "qcow2", 5 * MIB + 512
+    )
+    return RunPlan(
+        TEMPLATE_ID, "hello", "2022-07-01", "westus2", source, MachinePlan("D", 1, 1, 1, 1, 1), (),
+        tuple(PlannedDistribution(target, "") for target in targets), 60.0, {"owner": "me", "kind": "template's"},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def power_off(tmp_path_factory: pytest.TempPathFactory) -> DiskSpec:
+    """The power-off disk of a build VM."""
+    return make_disk(tmp_path_factory.mktemp("disk"))
+
+
+@pytest.fixture(scope="module")
+def exported(power_off: DiskSpec, tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, ...]:
+    """Both artifacts of `power_off`."""
+    return export(make_plan(MANAGED, VHD), power_off, tmp_path_factory.mktemp("artifacts"), Deadline.after(60))
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path, power_off: DiskSpec, exported: tuple[Artifact, ...]) -> Iterator[Bench]:
     store = Store(tmp_path / "home")
     gallery.create(store, "g", location="westus2")
     gallery.define(store, "g", "d", os="linux", generation="V1")
-    base, overlay = tmp_path / "base.qcow2", tmp_path / "overlay.qcow2"
-    # A size that is not a whole number of MiB, and an overlay whose content is not its base's.
-    disk.create_empty(base, "qcow2", 5 * MIB + 512)
-    disk.create_overlay(base, "qcow2", overlay, None)
-    subprocess.run(["qemu-io", "-c", "write -q -P 7 1M 64k", base], check=True)
-    subprocess.run(["qemu-io", "-c", "write -q -P 9 4M 64k", overlay], check=True)
-    source = ResolvedSource(
-        "PlatformImage", "Debian:debian-12:12:latest", "/aib/x", "12.1.5", "0" * 64, base, "qcow2", 5 * MIB + 512
-    )
-    plan = RunPlan(
-        TEMPLATE_ID, "hello", "2022-07-01", "westus2", source, MachinePlan("D", 1, 1, 1, 1, 1), (), (), 60.0,
-        {"owner": "me", "kind": "template's"},
-    )  # fmt: skip
     with store.new_run("hello") as run:
-        yield Bench(store, run, DiskSpec(overlay, "qcow2"), plan, Deadline.after(60))
+        yield Bench(store, run, power_off, exported, Deadline.after(60))
 
 
 def test_artifacts_stand_alone_and_hold_what_the_disk_held(bench: Bench) -> None:
@@ -249,8 +265,8 @@ def test_a_version_excluded_from_latest_is_no_latest_source(bench: Bench) -> Non
 
 
 def test_what_is_distributed_shares_no_inode_with_the_artifact(bench: Bench) -> None:
-    qcow2, vhd = bench.export(MANAGED, VHD)
-    bench.distribute(MANAGED, VHD, artifacts=(qcow2, vhd))
+    qcow2, vhd = bench.exported
+    bench.distribute(MANAGED, VHD)
     layer = bench.store.layer(qcow2.sha256)
     assert layer is not None
     assert not layer.path.samefile(qcow2.path)
@@ -276,8 +292,10 @@ def test_a_blob_uri_is_a_deviation_without_its_signature(bench: Bench) -> None:
 
 def test_a_second_run_replaces_and_adds(bench: Bench) -> None:
     bench.distribute(MANAGED, SHARED, VHD)
-    subprocess.run(["qemu-io", "-c", "write -q -P 3 2M 64k", bench.source.path], check=True)
-    bench.distribute(MANAGED, SHARED, VHD)
+    bench.source = DiskSpec(bench.run.work / "next.qcow2", "qcow2")
+    disk.create_empty(bench.source.path, "qcow2", 2 * MIB)
+    subprocess.run(["qemu-io", "-c", "write -q -P 3 1M 64k", bench.source.path], check=True)
+    bench.distribute(MANAGED, SHARED, VHD, artifacts=bench.export(MANAGED, VHD))
     assert len(run_outputs(bench.store, TEMPLATE_ID)) == 3
     assert bench.output("shared")["properties"]["artifactId"] == f"{DEFINITION}/versions/0.0.2"
     assert any(isinstance(event, Deviation) and event.code == "managed-image-replaced" for event in bench.events)
@@ -336,21 +354,19 @@ def test_the_reservation_of_a_dead_run_is_taken_over(bench: Bench) -> None:
     properties = {"provisioningState": "Creating", "aib": {"run": dead.id}}
     bench.store.put(Resource(version_id, arm_ids.IMAGE_VERSION, "1.2.3", properties=properties))
     target = dataclasses.replace(SHARED, gallery_image_id=version_id)
-    artifacts = bench.export(target)
-    outputs = bench.distribute(target, artifacts=artifacts)
+    outputs = bench.distribute(target)
     assert outputs["shared"].state == "Failed"
     dead.release()
-    outputs = bench.distribute(target, artifacts=artifacts)
+    outputs = bench.distribute(target)
     assert outputs["shared"].artifact_id == version_id
 
 
 def test_runs_that_publish_at_once_get_different_versions(bench: Bench) -> None:
-    artifacts = bench.export(SHARED)
     targets = [dataclasses.replace(SHARED, run_output_name=f"o{n}") for n in range(6)]
     found: list[RunOutput] = []
 
     def publish(target: SharedImageTarget) -> None:
-        found.extend(bench.distribute(target, artifacts=artifacts).values())
+        found.extend(bench.distribute(target).values())
 
     threads = [threading.Thread(target=publish, args=(target,)) for target in targets]
     for thread in threads:
