@@ -7,11 +7,11 @@ from importlib import resources
 from shlex import quote
 from typing import Literal
 
+from provisioners import reboot
 from provisioners.base import Context, Guest, Outcome, StepError
 from provisioners.capture import Capture
 from provisioners.communicators.base import CommandResult, CommunicatorError
 from provisioners.exit_codes import describe
-from provisioners.reboot import connected
 
 LINUX_SCRIPT_PATH = "/tmp/DeprovisioningScript.sh"
 SCRIPT_LIMIT = 1024 * 1024
@@ -44,7 +44,10 @@ def place_default_script(guest: Guest, text: str, path: str, context: Context) -
 
 def script_state(guest: Guest, text: str, path: str, context: Context) -> ScriptState:
     """Whether the script at `path` is the default `text`, something else, or gone."""
-    content = _read_script(guest, path, context)
+    try:
+        content = _read_script(guest, path, context)
+    except CommunicatorError as error:
+        raise StepError(f"cannot look at {path}: {error.message}", hint=error.hint) from error
     if content is None:
         return "missing"
     return "default" if content == text.encode() else "replaced"
@@ -128,8 +131,7 @@ def _read_script(guest: Guest, path: str, context: Context) -> bytes | None:
     said = Capture(SCRIPT_LIMIT)
     quoted = quote(path)
     command = f"if sudo -n test -e {quoted}; then sudo -n cat {quoted}; else exit 44; fi"
-    if not connected(guest):
-        guest.reconnect(context.deadline)
+    reboot.boot_state(guest, context)
     result = guest.communicator.run(command, deadline=context.deadline, output=said)
     if result.exit_code == 44:
         if "sudo" not in said.error_text:

@@ -69,7 +69,7 @@ def boot_state(guest: Guest, context: Context) -> BootState:
                 context.deadline.check("reaching the guest")
                 raise StepError(f"the guest cannot be reached: {error.message}", hint=error.hint) from error
             disconnect(guest)
-            limit.pause(POLL_SECONDS, "reaching the guest")
+            context.deadline.pause(POLL_SECONDS, "reaching the guest")
         except DeadlineExceeded as error:
             context.deadline.check("reaching the guest")
             raise StepError(f"the guest does not answer: {error.message}") from error
@@ -151,29 +151,27 @@ def follow_up(guest: Guest, before: BootState, script_path: str, context: Contex
     """After a script that asks for a reboot ended with exit 0: true when the guest is on its way into one.
 
     Without this look the next script would start in a system that is going down. Waits while something that the
-    script left in the background (`(sleep 30; reboot) &`) still runs.
+    script left in the background (`(sleep 30; reboot) &`) still runs, at most 20 minutes.
     """
-    deadline = context.deadline.limited(SSH_LIMIT_SECONDS, "the 20 minutes for a reboot that a script asked for")
+    limit = context.deadline.limited(SSH_LIMIT_SECONDS, "the 20 minutes for a reboot that a script asked for")
     quiet_until = time.monotonic() + FOLLOW_UP_SECONDS
     told = False
-    while time.monotonic() < quiet_until:
-        if guest.reboots() > before.reboots or not connected(guest):
-            return True
-        try:
-            if going_down(guest, deadline) or _ask(guest, _BOOT_ID, deadline) != before.boot_id:
+    try:
+        while time.monotonic() < quiet_until:
+            if guest.reboots() > before.reboots or not connected(guest) or going_down(guest, limit):
                 return True
-            if _ask(guest, _left_behind(script_path), deadline) == "yes":
+            if _ask(guest, _BOOT_ID, limit) != before.boot_id:
+                return True
+            if _ask(guest, _left_behind(script_path), limit) == "yes":
                 quiet_until = time.monotonic() + FOLLOW_UP_SECONDS
                 if not told:
                     context.say("The script left something running in the background that may reboot: waiting for it")
                     told = True
-        except ConnectionLost:
-            return True
-        try:
-            deadline.pause(POLL_SECONDS, "waiting for a reboot that a script asked for")
-        except DeadlineExceeded:
-            context.deadline.check()
-            return False
+            limit.pause(POLL_SECONDS, "waiting for a reboot that a script asked for")
+    except ConnectionLost:
+        return True
+    except DeadlineExceeded:
+        context.deadline.check("waiting for a reboot that a script asked for")
     return False
 
 

@@ -40,6 +40,12 @@ class RemoteScript:
 
     def run(self, guest: Guest, context: Context) -> Outcome:
         """Upload, run, judge, remove. Raises `StepError`; survives a reboot that the script asks for (SEED S21)."""
+        try:
+            return self._run(guest, context)
+        except CommunicatorError as error:
+            raise StepError(error.message, hint=error.hint, command=self.command) from error
+
+    def _run(self, guest: Guest, context: Context) -> Outcome:
         said = Capture(TAIL_BYTES, context.output)
         before, result = self._start(guest, context, said)
         code = result.exit_code

@@ -34,16 +34,16 @@ class SftpTransfers:
         self, source: Path | bytes, destination: str, *, mode: int | None, deadline: Deadline, diagnose: Diagnose
     ) -> None:
         """Write `source` to the guest path `destination`; see `Communicator.upload`."""
-        try:
-            with guarded(self._cut, deadline, f"sending {destination}", stall=self._stall) as guard:
-                self._put(source, destination, mode, guard)
-        except OSError as error:
-            raise self._explain_upload(destination, error, deadline, diagnose) from error
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as content:
+            try:
+                with guarded(self._cut, deadline, f"sending {destination}", stall=self._stall) as guard:
+                    self._put(content, destination, mode, guard)
+            except OSError as error:
+                raise self._explain_upload(destination, error, deadline, diagnose) from error
 
-    def _put(self, source: Path | bytes, destination: str, mode: int | None, guard: Guard) -> None:
+    def _put(self, content: BinaryIO, destination: str, mode: int | None, guard: Guard) -> None:
         client = self._session()
-        content: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-        with content, client.open(destination, "wb") as remote:
+        with client.open(destination, "wb") as remote:
             if mode is not None:
                 remote.chmod(mode)
             remote.set_pipelined(True)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from provisioners import generalize
+from provisioners import generalize, reboot
 from provisioners.base import StepError
 from provisioners.communicators.base import CommandResult, CommunicatorError
 from provisioners.communicators.memory import MemoryFile
@@ -140,7 +140,8 @@ def test_sudo_that_was_taken_away_is_named(linux, told):
         Generalize(TEXT).apply(linux, told.context())
 
 
-def test_an_unreachable_guest_is_a_step_error(linux, told):
+def test_an_unreachable_guest_is_a_step_error(linux, told, monkeypatch):
+    monkeypatch.setattr(reboot, "START_LIMIT_SECONDS", 0.1)
     linux.current.close()
     linux.unreachable = CommunicatorError("nobody answers")
     with pytest.raises(StepError, match="cannot be reached: nobody answers"):

@@ -7,7 +7,7 @@ import pytest
 from hypervisor.errors import DeadlineExceeded
 from provisioners import reboot
 from provisioners.base import StepError
-from provisioners.communicators.base import CommandResult, GuestGone
+from provisioners.communicators.base import CommandResult, CommunicatorError, GuestGone
 from provisioners.shell import Shell
 
 REBOOT = Shell.inline(["sudo reboot", "sleep 60"])
@@ -165,6 +165,21 @@ def test_a_script_ended_by_the_shutdown_is_not_a_failure(guest, told):
         return CommandResult(None, signal="TERM")
 
     assert run(guest, told, REBOOT, ended).rebooted
+
+
+def test_a_guest_that_cannot_be_reached_before_a_step_is_not_a_spent_budget(guest, told, monkeypatch):
+    monkeypatch.setattr(reboot, "START_LIMIT_SECONDS", 0.1)
+    guest.current.close()
+    guest.unreachable = CommunicatorError("nobody answers")
+    with pytest.raises(StepError, match="cannot be reached: nobody answers"):
+        run(guest, told, PLAIN, lambda _: CommandResult(0))
+
+
+def test_something_left_in_the_background_for_ever_does_not_hold_the_build(guest, told, monkeypatch):
+    monkeypatch.setattr(reboot, "SSH_LIMIT_SECONDS", 0.3)
+    guest.left_behind = "yes"
+    shell = Shell.inline(["(while :; do sleep 1; done; reboot) >/dev/null 2>&1 &"])
+    assert not run(guest, told, shell, lambda _: CommandResult(0)).rebooted
 
 
 @pytest.mark.parametrize(
