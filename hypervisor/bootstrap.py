@@ -26,7 +26,9 @@ from hypervisor.errors import HostError
 from hypervisor.packages import LISTS
 from hypervisor.process import ProcessError, require, run
 
-HOOK = Path(__file__).with_name("payloads") / "bootstrap-hook.sh"
+_PAYLOADS = Path(__file__).with_name("payloads")
+HOOK = _PAYLOADS / "bootstrap-hook.sh"
+ESSENTIAL_HOOK = _PAYLOADS / "bootstrap-essential-hook.sh"
 _CLEANING = 60.0  # seconds for removing a half-made system when the time is over already
 _RECIPE = "1"  # raise it when the image changes without a change of packages or hook
 
@@ -60,7 +62,9 @@ def version(recipe: BootstrapRecipe, lists: Path = LISTS) -> str:
             f"{lists} has no package lists of Debian {recipe.suite}",
             hint="run: sudo apt-get update (this machine's apt sources must name a Debian mirror)",
         )
-    digest = hashlib.sha256("\0".join((_RECIPE, repr(recipe), HOOK.read_text(), *texts)).encode())
+    digest = hashlib.sha256(
+        "\0".join((_RECIPE, repr(recipe), HOOK.read_text(), ESSENTIAL_HOOK.read_text(), *texts)).encode()
+    )
     return f"0.{max(map(_date, texts)):%Y%m%d}.{digest.hexdigest()[:8]}"
 
 
@@ -92,7 +96,7 @@ def bootstrap(
             run(argv, deadline=deadline, on_output=_progress(say), env={"TMPDIR": str(folder)})
     except ProcessError as error:
         raise HostError(
-            f"mmdebstrap could not make Debian {recipe.suite}: {error.message.partition(chr(10))[2][-1500:]}",
+            f"mmdebstrap could not make Debian {recipe.suite}: {_complaints(error.stderr)}",
             hint="check this machine's apt sources (apt-get update) and the space under the temporary folder (2 GiB)",
         ) from error
     say("putting the disk together")
@@ -122,6 +126,13 @@ def _mode() -> str:
             hint=f"run: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}",
         )
     return "unshare"
+
+
+def _complaints(stderr: bytes) -> str:
+    """apt's and mmdebstrap's own error lines, without the script and the progress around them."""
+    lines = stderr.decode(errors="replace").splitlines()
+    errors = [line for line in lines if line.startswith(("E:", "Err:", "dpkg:"))]
+    return "\n".join((errors or lines)[-8:])
 
 
 @contextlib.contextmanager
@@ -156,7 +167,7 @@ def _command(recipe: BootstrapRecipe, mode: str, sources: list[str], fs_uuid: st
     }
     assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
     # The text itself, not the file: the namespace's root may not be able to look into our folders.
-    hooks = [f"--customize-hook={assignments}{HOOK.read_text()}"]
+    hooks = [f"--essential-hook={ESSENTIAL_HOOK.read_text()}", f"--customize-hook={assignments}{HOOK.read_text()}"]
     for name in ("root.qcow2", "boot.img", "core.img", "bootx64.efi"):
         hooks.append(f"--customize-hook=download /aib/{name} {shlex.quote(str(work / name))}")
     return [

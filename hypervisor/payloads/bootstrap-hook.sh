@@ -55,21 +55,29 @@ ln -sfn ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 
 chroot "$root" apt-get clean
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/apt "$root"/var/log/*.log
-# mmdebstrap's own settings, and what keeps services from starting: it would take them away only after this hook.
-rm -f "$root"/etc/apt/apt.conf.d/*mmdebstrap "$root"/etc/dpkg/dpkg.cfg.d/*mmdebstrap "$root/usr/sbin/policy-rc.d"
+rm -f "$root/var/cache/debconf/"*-old "$root/var/lib/dpkg/"*-old
 if [ -e "$root/sbin/start-stop-daemon.REAL" ]; then
     mv "$root/sbin/start-stop-daemon.REAL" "$root/sbin/start-stop-daemon"
 fi
-rm -f "$root/var/cache/debconf/"*-old "$root/var/lib/dpkg/"*-old
 
 # A plain bind mount shows the root file system without what is mounted in it (/proc, /sys, /dev).
 work=$(mktemp -d)
 trap 'umount "$work/root" 2>/dev/null || :; rm -rf "$work"' EXIT
-mkdir "$work/root"
+mkdir "$work/root" "$work/aside"
 mv "$root/aib" "$work/aib"
+# mmdebstrap's own settings, and what keeps services from starting, do not belong in the image; mmdebstrap itself wants
+# to find and remove them afterwards.
+for path in etc/apt/apt.conf.d/00mmdebstrap etc/apt/apt.conf.d/99mmdebstrap etc/dpkg/dpkg.cfg.d/99mmdebstrap \
+    usr/sbin/policy-rc.d; do
+    [ ! -e "$root/$path" ] || mv "$root/$path" "$work/aside/$(echo "$path" | tr / _)"
+done
 mount --bind "$root" "$work/root"
 mke2fs -q -t ext4 -U "$fs_uuid" -L root -d "$work/root" "$work/root.img" "${fs_size}k"
 umount "$work/root"
+for path in etc/apt/apt.conf.d/00mmdebstrap etc/apt/apt.conf.d/99mmdebstrap etc/dpkg/dpkg.cfg.d/99mmdebstrap \
+    usr/sbin/policy-rc.d; do
+    [ ! -e "$work/aside/$(echo "$path" | tr / _)" ] || mv "$work/aside/$(echo "$path" | tr / _)" "$root/$path"
+done
 qemu-img convert -f raw -O qcow2 "$work/root.img" "$work/aib/root.qcow2"
 rm "$work/root.img"
 mv "$work/aib" "$root/aib"
