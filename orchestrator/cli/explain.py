@@ -14,7 +14,7 @@ from orchestrator.verbs.explain import Explanation, explain
 @click.argument("what", default="deviations")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(what: str, *, as_json: bool) -> None:
-    """Explain WHAT: `deviations` (every emulated behaviour and how well it is known), or one code of it."""
+    """Explain WHAT: `deviations` (emulated behaviours, how well each is known), `rules`, or a code such as AIB046."""
     found = explain(what)
     if as_json:
         print_json([asdict(each) for each in found])
@@ -28,5 +28,5 @@ def command(what: str, *, as_json: bool) -> None:
 
 def _show(found: Explanation) -> None:
     click.echo(f"{found.code} ({found.grade})")
-    click.echo(f"  {found.text}.")
+    click.echo(f"  {found.text.removesuffix('.')}.")
     click.echo(f"  Source: {found.source}")

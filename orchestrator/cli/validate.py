@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
+from orchestrator.template.arm.functions_azure import NO_SUBSCRIPTION, Scope
 from orchestrator.template.diagnostics import Severity
-from orchestrator.template.load import Loaded
+from orchestrator.template.load import FileChecks, Loaded
 from orchestrator.template.parameter_file import read_parameters
-from orchestrator.verbs.validate import Validation, validate
+from orchestrator.verbs.validate import Given, Validation, validate
 from orchestrator.views import diagnostics_text
 
 
@@ -41,42 +42,86 @@ def show(loaded: Loaded | Validation) -> None:
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", callback=pairs, help="Fill <NAME>.")
 @click.option("--param", "given", multiple=True, metavar="NAME=VALUE", callback=pairs, help="An ARM parameter.")
 @click.option("--parameters", "files", multiple=True, type=click.Path(path_type=Path), help="An ARM parameter file.")
+@click.option("--subscription", default=NO_SUBSCRIPTION, help="Subscription that a deployment counts as deployed to.")
+@click.option("--resource-group", default="aib", help="Resource group that a deployment counts as deployed to.")
+@click.option("--location", default="eastus", help="Region of that resource group.")
 @click.option("--target-version", default="", metavar="V", help="Judge by this api-version.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_context
-def command(
-    ctx: click.Context,
-    templates: tuple[Path, ...],
-    settings: dict[str, str],
-    given: dict[str, str],
-    *,
-    files: tuple[Path, ...],
-    target_version: str,
-    as_json: bool,
-) -> None:
+@click.option("--ignore", multiple=True, metavar="RULES", help="Leave these rules out.")
+@click.option("--only", multiple=True, metavar="RULES", help="Use these rules alone (and JSON syntax).")
+@click.option("--fail-on", type=click.Choice(["error", "warning", "info", "never"]), default=None,
+              help="The least severity that fails (default: error).")  # fmt: skip
+@click.option("--shell-tools/--no-shell-tools", default=True, help="Run sh -n and ShellCheck over shell scripts.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "sarif", "github"]), default="text")
+@click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
+def command(templates: tuple[Path, ...], **options: Any) -> None:
     """Check TEMPLATES (files, folders, or - for standard input): every problem at once, with its line and its fix.
 
-    Exit code 0: no errors; 2: errors; 4: a file cannot be read.
+    \b
+    A project file aib.toml beside or above a template sets what counts; `aib explain AIB046` explains a rule.
+    Exit code 0: nothing that fails; 2: errors; 4: a file cannot be read.
     """
+    result = validate(templates, _given(options))
+    form = "json" if options["as_json"] else options["form"]
+    _RENDERERS[form](result)
+    click.get_current_context().exit(2 if result.failed else 0)
+
+
+def _given(options: dict[str, Any]) -> Given:
     parameters: dict[str, Any] = {}
-    for file in files:
+    for file in options["files"]:
         parameters |= read_parameters(file)
-    result = validate(templates, settings=settings, parameters=parameters | given, target_version=target_version)
-    if as_json:
-        click.echo(json.dumps(_data(result), indent=2, ensure_ascii=False))
-    else:
-        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        for line in diagnostics_text.render(result.diagnostics, result.sources, colour=colour):
-            click.echo(line)
-        click.echo(diagnostics_text.summary(result.diagnostics, len(result.files)), err=True)
-    ctx.exit(0 if result.is_valid else 2)
+    return Given(
+        settings=options["settings"],
+        parameters=parameters | options["given"],
+        scope=Scope(options["subscription"], options["resource_group"], options["location"]),
+        ignore=options["ignore"],
+        only=options["only"],
+        fail_on=options["fail_on"] or "",
+        target_version=options["target_version"],
+        files=FileChecks(cache=_cache(), tools=options["shell_tools"]),
+    )
 
 
-def _data(result: Validation) -> dict[str, object]:
-    return {
+def _cache() -> Path:
+    """Where findings of the shell tools are kept between runs."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "aib" / "shell-checks"
+
+
+def _text(result: Validation) -> None:
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    lines = diagnostics_text.render(result.diagnostics, result.sources, colour=colour)
+    text = "\n".join(lines)
+    if text:
+        click.echo(text)
+    click.echo(diagnostics_text.summary(result.diagnostics, len(result.files)), err=True)
+
+
+def _json(result: Validation) -> None:
+    data = {
         "version": 1,
-        "valid": result.is_valid,
+        "valid": not result.failed,
         "files": list(result.files),
         "templates": list(result.templates),
         "diagnostics": [diagnostics_text.to_json(item) for item in result.diagnostics],
     }
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def _sarif(result: Validation) -> None:
+    from importlib.metadata import version
+
+    from orchestrator.template.rules.catalogue import catalogue
+    from orchestrator.views import sarif
+
+    click.echo(json.dumps(sarif.log(result.diagnostics, catalogue(), version("aib")), indent=2, ensure_ascii=False))
+
+
+def _github(result: Validation) -> None:
+    from orchestrator.views import github
+
+    for item in result.diagnostics:
+        click.echo(github.annotation(item))
+
+
+_RENDERERS = {"text": _text, "json": _json, "sarif": _sarif, "github": _github}

@@ -9,29 +9,37 @@ Everything that is wrong is collected on the way and comes back, or is raised, a
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypervisor.errors import InputError
 from orchestrator.template import build_model, json_reader, placeholders, rules
 from orchestrator.template.arm import expand
 from orchestrator.template.arm.functions_azure import Scope
 from orchestrator.template.diagnostics import Diagnostic, InvalidTemplate, Severity
 from orchestrator.template.model import Template
 from orchestrator.template.node import Node
+from orchestrator.template.read_file import encodable, read_text
 from orchestrator.template.recognise import find, is_deployment
 from orchestrator.template.report import Report
+from orchestrator.template.rules.machine import one_staging_group_each
 from orchestrator.template.schema.check import check_resource
 from orchestrator.template.schema.tables import DEFAULT_VERSION, nearest_version
+from orchestrator.template.selection import silenced_by_tag
 from orchestrator.template.source_text import SourceText
 from orchestrator.template.subject import Subject
 
-MAX_FILE_SIZE = 32 * 1024 * 1024  # bytes; ARM refuses templates beyond 4 MB
 _NOTHING: Mapping[str, Any] = {}
 _HERE = Scope()
+
+
+@dataclass(frozen=True, slots=True)
+class FileChecks:
+    """Checks beyond the template's own text: local files beside it, and shell tools with their cache folder."""
+
+    cache: Path | None = None
+    tools: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +67,34 @@ def inspect_templates(
     parameters: Mapping[str, Any] = _NOTHING,
     scope: Scope = _HERE,
     target_version: str = "",
+    files: FileChecks | None = None,
 ) -> Loaded:
     """Reads and checks every template of a file (or of `text`) without raising for what is wrong in it.
 
     `settings` fill `<placeholders>`, `parameters` those of a deployment, `scope` is where a deployment counts as
-    deployed to, `target_version` judges by another
-    api-version than the template's own. Raises InputError when the file cannot be read.
+    deployed to, `target_version` judges by another api-version than the template's own, `files` adds the checks of
+    local files and of shell scripts by tools. Raises InputError when the file cannot be read.
     """
     report = Report()
     file = str(path) if path is not None else "<text>"
-    source = SourceText(read_text(path, report) if text is None else _encodable(text, file, report), file)
+    source = SourceText(read_text(path, report) if text is None else encodable(text, file, report), file)
     root = json_reader.read(source, report)
     root = placeholders.fill(root, settings, report)
     subjects = list(
         _subjects(root, report, name or _name_from(path), parameters, scope=scope, target_version=target_version)
     )
-    templates = []
+    sources = {file: source}
+    checked = []
     for subject in subjects:
         own = Report()
-        checked = _check(subject, own)
-        report.items.extend(own.items)
-        if not own.has_errors:
-            templates.append(checked)
-    if report.has_errors:
-        templates = []
-    return Loaded(
-        tuple(build_model.build(subject) for subject in templates), report.sorted(), {file: source}
-    )  # fmt: skip
+        checked.append(_check(subject, own))
+        if files is not None and checked[-1].node.is_object:
+            sources |= _check_files(checked[-1], path, files, own)
+        silenced = silenced_by_tag(subject.written)
+        report.items += [item for item in own.items if item.rule not in silenced]
+    one_staging_group_each(subjects, report)
+    good = () if report.has_errors else checked
+    return Loaded(tuple(build_model.build(subject) for subject in good), report.sorted(), sources)
 
 
 def load_templates(
@@ -142,60 +151,6 @@ def choose(loaded: Loaded, name: str = "") -> Template:
     return chosen[0]
 
 
-def read_text(path: Path | None, report: Report) -> str:
-    """The text of a file (None: standard input). UTF-8, or UTF-16 with its mark; AIB002 for marks and wrong bytes."""
-    try:
-        data = sys.stdin.buffer.read(MAX_FILE_SIZE + 1) if path is None else _bounded(path)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}", hint="check the path") from error
-    if len(data) > MAX_FILE_SIZE:
-        raise InputError(f"{path} is larger than {MAX_FILE_SIZE} bytes", hint="ARM refuses templates beyond 4 MB")
-    return _decode(data, SourceText("", str(path or "<stdin>")), report)
-
-
-def _bounded(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_FILE_SIZE + 1)
-
-
-def _decode(data: bytes, source: SourceText, report: Report) -> str:
-    start = source.position(0)
-    for mark, encoding, word in (
-        (b"\xef\xbb\xbf", "utf-8-sig", "UTF-8"),
-        (b"\xff\xfe", "utf-16", "UTF-16"),
-        (b"\xfe\xff", "utf-16", "UTF-16"),
-    ):
-        if data.startswith(mark):
-            hint = "save it as UTF-8 without a mark; `az` and other strict readers refuse it"
-            report.at_position(
-                Severity.WARNING, "AIB002", start, f"the file begins with a {word} byte order mark", hint=hint
-            )  # fmt: skip
-            return data.decode(encoding, errors="replace")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        before = SourceText(data[: error.start].decode("utf-8", errors="replace"), source.file)
-        place = before.position(len(before.text))
-        message = f"the byte 0x{data[error.start]:02X} is not UTF-8"
-        report.at_position(Severity.ERROR, "AIB001", place, message, hint="save the file as UTF-8", source="RFC 8259")
-        return data.decode("utf-8", errors="replace")
-
-
-def _encodable(text: str, file: str, report: Report) -> str:
-    """`text` without lone surrogates and without a byte order mark, each reported."""
-    start = SourceText("", file).position(0)
-    if text.startswith("\ufeff"):
-        report.at_position(Severity.WARNING, "AIB002", start, "the text begins with a byte order mark")
-        text = text[1:]
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        place = SourceText(text[: error.start], file).position(error.start)
-        report.at_position(Severity.ERROR, "AIB001", place, "half of a surrogate pair, which is no character")
-        return text.encode("utf-8", errors="replace").decode("utf-8")
-    return text
-
-
 def _subjects(
     root: Node, report: Report, name: str, parameters: Mapping[str, Any], *, scope: Scope, target_version: str
 ) -> Iterator[Subject]:
@@ -229,6 +184,17 @@ def _check(subject: Subject, report: Report) -> Subject:
     if checked.node.is_object:
         rules.run(checked, report)
     return checked
+
+
+def _check_files(subject: Subject, path: Path | None, files: FileChecks, report: Report) -> dict[str, SourceText]:
+    """The checks that read files and start programs; returns the texts of the scripts that were read."""
+    from orchestrator.template.rules import local_files, shell_tools  # not on the path of a build
+
+    found = list(local_files.check(subject, path.parent, report)) if path is not None else []
+    if not files.tools:
+        return {}
+    shell_tools.inline(subject, files.cache, report)
+    return shell_tools.files(found, files.cache, report)
 
 
 def _name_from(path: Path | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.template import json_reader
 from orchestrator.template.arm.expand import parameter_value
 from orchestrator.template.diagnostics import InvalidTemplate
-from orchestrator.template.load import read_text
+from orchestrator.template.read_file import read_text
 from orchestrator.template.report import Report
 from orchestrator.template.source_text import SourceText
 

@@ -1,6 +1,6 @@
 """What aib knows about its own behaviour, for people: topics by name.
 
-A topic is a name and a function that returns rows; further topics (the rules of the pre-flight) join `TOPICS`.
+A topic is a name and a function that returns rows.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hypervisor.errors import UsageError
 from orchestrator import fidelity
+from orchestrator.template.rules.catalogue import catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,17 @@ def deviations() -> tuple[Explanation, ...]:
     )
 
 
-TOPICS: Mapping[str, Callable[[], tuple[Explanation, ...]]] = {"deviations": deviations}
+def rules() -> tuple[Explanation, ...]:
+    """Every pre-flight rule: what it is about, why it matters, how to fix it."""
+    return tuple(
+        Explanation(
+            "rules", doc.id, doc.fidelity, f"{doc.title} ({doc.severity}). {doc.why} Fix: {doc.fix}", doc.source
+        )
+        for doc in catalogue().values()
+    )
+
+
+TOPICS: Mapping[str, Callable[[], tuple[Explanation, ...]]] = {"deviations": deviations, "rules": rules}
 
 
 def explain(what: str) -> tuple[Explanation, ...]:

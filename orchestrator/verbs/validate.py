@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hypervisor.errors import InputError
 from orchestrator.template.arm.functions_azure import Scope
 from orchestrator.template.diagnostics import Diagnostic, Severity
-from orchestrator.template.load import Loaded, inspect_templates
+from orchestrator.template.load import FileChecks, inspect_templates
+from orchestrator.template.selection import Selection, of_project
 from orchestrator.template.source_text import SourceText
 
-_NONE: Mapping[str, Any] = {}
-_HERE = Scope()
+SUFFIXES = (".json", ".jsonc")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the user gives beside the files: values for the templates, and what counts.
+
+    `selection` None means: by the project file of each template. `files` None leaves out the checks of local files.
+    """
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    scope: Scope = field(default_factory=Scope)
+    ignore: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    fail_on: str = ""
+    target_version: str = ""
+    files: FileChecks | None = field(default_factory=FileChecks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,56 +43,82 @@ class Validation:
     """Names of the templates that are free of errors."""
     diagnostics: tuple[Diagnostic, ...]
     sources: Mapping[str, SourceText]
+    failed: bool
 
     def count(self, severity: Severity) -> int:
         """How many diagnostics have this severity."""
         return sum(item.severity is severity for item in self.diagnostics)
 
-    @property
-    def is_valid(self) -> bool:
-        return not self.count(Severity.ERROR)
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One file's part of a validation."""
+
+    file: str
+    templates: tuple[str, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    sources: Mapping[str, SourceText]
+    failed: bool
 
 
-def validate(
-    paths: Sequence[Path],
-    *,
-    settings: Mapping[str, str] = _NONE,
-    parameters: Mapping[str, Any] = _NONE,
-    scope: Scope = _HERE,
-    target_version: str = "",
-) -> Validation:
-    """Checks the templates in files and folders (`-` is standard input). Raises InputError for what cannot be read."""
-    files = [file for path in paths for file in template_files(path)]
-    results = [
-        inspect_templates(
-            None if str(file) == "-" else file,
-            settings=settings,
-            parameters=parameters,
-            scope=scope,
-            target_version=target_version,
+_NOTHING = Given()
+
+
+def validate(paths: Sequence[Path], given: Given = _NOTHING) -> Validation:
+    """Checks the templates in files and folders (`-` is standard input).
+
+    Raises InputError for what cannot be read, UsageError for a wrong project file or rule id.
+    """
+    files: list[str] = []
+    templates: list[str] = []
+    diagnostics: list[Diagnostic] = []
+    failed = False
+    sources: dict[str, SourceText] = {}
+    for checked in validate_each(paths, given):
+        files.append(checked.file)
+        templates += checked.templates
+        diagnostics += checked.diagnostics
+        if checked.diagnostics:  # the text is needed for showing lines alone: memory stays flat over many files
+            sources |= checked.sources
+        failed = failed or checked.failed
+    return Validation(tuple(files), tuple(templates), tuple(diagnostics), sources, failed)
+
+
+def validate_each(paths: Sequence[Path], given: Given = _NOTHING) -> Iterator[Checked]:
+    """The same file by file, as they are read."""
+    projects: dict[Path, Selection] = {}
+    for file in (file for path in paths for file in template_files(path)):
+        is_stream = str(file) == "-"
+        folder = (Path.cwd() / "x" if is_stream else file).absolute().parent
+        if folder not in projects:
+            projects[folder] = of_project(folder / "x")
+        selection = projects[folder].with_options(
+            ignore=given.ignore, only=given.only, fail_on=given.fail_on, target_version=given.target_version
         )
-        for file in files
-    ]
-    return _together(files, results)
+        loaded = inspect_templates(
+            None if is_stream else file,
+            settings=given.settings,
+            parameters=given.parameters,
+            scope=given.scope,
+            target_version=selection.target_version,
+            files=given.files,
+        )
+        counted = selection.apply(loaded.diagnostics)
+        names = tuple(template.name for template in loaded.templates)
+        yield Checked(str(file), names, counted, loaded.sources, selection.fails(counted))
 
 
 def template_files(path: Path) -> list[Path]:
-    """The file itself, or the `*.json` and `*.jsonc` files below a folder. Raises InputError when there are none."""
+    """The file itself, or the JSON files below a folder.
+
+    Raises InputError when there are none, or for a file that is another kind of template.
+    """
+    if path.suffix.lower() in (".yaml", ".yml", ".bicep", ".tf"):
+        hint = "compile it to JSON first: bicep build" if path.suffix.lower() == ".bicep" else "templates are JSON"
+        raise InputError(f"{path} is no JSON template", hint=hint)
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in (".json", ".jsonc") and p.is_file())
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise InputError(f"there is no .json file in {path}", hint="name the template files")
     return found
-
-
-def _together(files: Sequence[Path], results: Sequence[Loaded]) -> Validation:
-    sources: dict[str, SourceText] = {}
-    for result in results:
-        sources.update(result.sources)
-    return Validation(
-        files=tuple(str(file) for file in files),
-        templates=tuple(template.name for result in results for template in result.templates),
-        diagnostics=tuple(item for result in results for item in result.diagnostics),
-        sources=sources,
-    )

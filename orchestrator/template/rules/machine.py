@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from orchestrator.template import resource_ids
+from orchestrator.template.node import Node
 from orchestrator.template.report import Report
 from orchestrator.template.subject import Subject, os_of_source
 
@@ -50,6 +52,19 @@ def staging_group(subject: Subject, report: Report) -> None:
     if not resource_ids.RESOURCE_GROUP.fullmatch(at.value):
         hint = f"expected {resource_ids.RESOURCE_GROUP_SHAPE}"
         report.error("AIB067", at, f"{at.value!r} is not the id of a resource group", hint=hint, source="JSON")
+
+
+def one_staging_group_each(subjects: Sequence[Subject], report: Report) -> None:
+    """AIB067 over all templates of a file: no two share a staging resource group."""
+    seen: dict[str, Node] = {}
+    for subject in subjects:
+        at = subject.written.get("properties", "stagingResourceGroup")
+        if at is None or not isinstance(at.value, str) or not at.value:
+            continue
+        first = seen.setdefault(at.value.lower(), at)
+        if first is not at:
+            message = f"the staging resource group of line {first.position.line} is used again"
+            report.error("AIB067", at, message, hint="each template needs its own", source="JSON")
 
 
 def vm_size(subject: Subject, report: Report) -> None:

@@ -18,8 +18,10 @@ _ENDED = (
     (re.compile(r"win7|windows-7|2008|2012"), "windows", "this Windows release has left support"),
     (re.compile(r"win10|windows-10"), "windows", "Windows 10 left support on 2025-10-14"),
 )  # fmt: skip
-_PAID = ("cis", "center-for-internet-security", "paloaltonetworks", "kali-linux", "nvidia", "f5-networks", "fortinet",
-         "bitnami", "procomputers", "cognosys", "erockyenterprisesoftwarefoundationinc1653071250513", "resf")  # fmt: skip
+_PAID = (
+    "cis", "center-for-internet-security", "paloaltonetworks", "kali-linux", "nvidia", "f5-networks", "fortinet",
+    "bitnami", "procomputers", "cognosys", "erockyenterprisesoftwarefoundationinc1653071250513", "resf",
+)  # fmt: skip
 
 
 def bad_id(report: Report, at: Node | None, shape: str, owner: str, *, matches: bool) -> None:

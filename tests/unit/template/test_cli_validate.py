@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from hypervisor.errors import InputError, UsageError
 from orchestrator.cli.validate import command
+from orchestrator.template import shell_syntax
 
 GOOD = {
     "type": "Microsoft.VirtualMachineImages/imageTemplates",
@@ -89,3 +91,73 @@ def test_the_checker_imports_nothing_heavy(file: Path) -> None:
         [sys.executable, "-c", program, str(file), "--set", "out=x"], capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
+
+
+def told(*arguments: str) -> tuple[int, set[str]]:
+    result = CliRunner().invoke(command, [*arguments, "--json"])
+    return result.exit_code, {d["rule"] for d in json.loads(result.stdout)["diagnostics"]}
+
+
+def test_rules_can_be_left_out_chosen_and_made_to_fail(file: Path) -> None:
+    good = (str(file), "--set", "out=x")
+    assert told(*good) == (0, {"AIB006"})
+    assert told(*good, "--ignore", "AIB006") == (0, set())
+    assert told(*good, "--only", "AIB023 aib035") == (0, set())
+    assert told(*good, "--fail-on", "info") == (2, {"AIB006"})
+    assert told(str(file), "--fail-on", "never")[0] == 0
+    assert told(str(file), "--ignore", "AIB003") == (0, {"AIB006"})
+
+
+def test_a_project_file_sets_levels_and_the_command_line_has_the_last_word(file: Path) -> None:
+    project = file.parent / "aib.toml"
+    project.write_text('[validate]\nfail-on = "warning"\n[validate.levels]\nAIB006 = "warning"\n')
+    good = (str(file), "--set", "out=x")
+    assert told(*good) == (2, {"AIB006"})
+    assert told(*good, "--fail-on", "error") == (0, {"AIB006"})
+    project.write_text('[validate]\nignore = ["AIB006"]\ntarget-version = "2024-02-01"\n')
+    assert told(*good) == (2, {"AIB011"})
+    project.write_text("[validate]\nignroe = []\n")
+    result = CliRunner().invoke(command, list(good))
+    assert isinstance(result.exception, UsageError)
+
+
+def test_github_annotations_cannot_be_broken_out_of(file: Path) -> None:
+    file.write_text(file.read_text().replace("<out>", "a\\n::error::b"))
+    lines = CliRunner().invoke(command, [str(file), "--format", "github"]).stdout.splitlines()
+    errors = [line for line in lines if line.startswith("::error")]
+    assert len(errors) == 1
+    assert errors[0].startswith(f"::error file={file},line=13,col=")
+    assert all(line.startswith("::") for line in lines)
+
+
+def test_sarif_names_each_rule_and_place(file: Path) -> None:
+    log = json.loads(CliRunner().invoke(command, [str(file), "--format", "sarif"]).stdout)
+    run = log["runs"][0]
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert (log["version"], rules) == ("2.1.0", ["AIB003", "AIB006"])
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]] == result["ruleId"]
+        place = result["locations"][0]["physicalLocation"]
+        assert place["artifactLocation"]["uri"] == file.as_uri()
+        assert place["region"]["startLine"] >= 1
+        assert result["level"] in ("error", "warning", "note")
+    assert all(rule["help"]["text"] and rule["shortDescription"]["text"] for rule in run["tool"]["driver"]["rules"])
+
+
+@pytest.mark.parametrize("name", ["t.yaml", "t.bicep"])
+def test_other_kinds_of_templates_are_refused_with_a_way_out(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("a: b")
+    result = CliRunner().invoke(command, [str(tmp_path / name)])
+    assert isinstance(result.exception, InputError)
+    assert result.exception.hint
+
+
+def test_findings_of_the_shell_tools_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = b"if true; then\n"
+    first = shell_syntax.check(script, tmp_path)
+    assert [f.tool for f in first][:1] == ["sh -n"]
+    monkeypatch.setattr(shell_syntax, "run", None)  # a second look may start no program
+    assert shell_syntax.check(script, tmp_path) == first
+    next(tmp_path.iterdir()).write_text("torn")
+    monkeypatch.undo()
+    assert shell_syntax.check(script, tmp_path) == first
