@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypervisor import qemu_img
@@ -13,7 +13,7 @@ from hypervisor.disk_format import DiskFormat, foreign_files, open_image
 from hypervisor.errors import InputError
 from hypervisor.partitions import PartitionTable, read_table
 from hypervisor.qemu_img import CorruptImage, DiskInfo
-from hypervisor.vhd_footer import FOOTER_SIZE, VhdFooter, VhdKind
+from hypervisor.vhd_footer import FOOTER_SIZE, VhdKind, fixed_size, read_footer
 
 _UNUSED_BLOCK = 0xFFFFFFFF
 
@@ -39,6 +39,8 @@ def check(path: Path, format: DiskFormat, deadline: Deadline | None = None) -> C
     if format == "vpc":
         _check_vhd(path)
     facts = qemu_img.info(path, format, deadline)
+    if format == "vpc" and (size := fixed_size(path)) is not None:
+        facts = replace(facts, virtual_size=size)
     if facts.corrupt:
         raise CorruptImage(f"{path} is a qcow2 image that is marked corrupt")
     if facts.encrypted:
@@ -59,8 +61,7 @@ def _check_vhd(path: Path) -> None:
     """qemu-img has no check for VHD: the length of a fixed one, and every block of a dynamic one, must be there."""
     with open_image(path) as file:
         length = os.fstat(file.fileno()).st_size
-        file.seek(max(0, length - FOOTER_SIZE))
-        footer = VhdFooter.parse(file.read(FOOTER_SIZE))
+        footer = read_footer(file)
         if footer is None:
             raise CorruptImage(f"{path} has no valid VHD footer: it is truncated or damaged")
         if footer.kind is VhdKind.FIXED:

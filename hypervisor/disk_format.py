@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from hypervisor.errors import InputError
-from hypervisor.vhd_footer import FOOTER_SIZE, VhdFooter, VhdKind
+from hypervisor.vhd_footer import FOOTER_SIZE, VhdFooter, VhdKind, read_footer
 
 DiskFormat = Literal["qcow2", "raw", "vpc", "vhdx", "vmdk"]
 
@@ -134,8 +134,7 @@ def foreign_files(path: Path, format: DiskFormat) -> str:
             case "vmdk":
                 return _vmdk_foreign(file, path)
             case "vpc":
-                file.seek(max(0, os.fstat(file.fileno()).st_size - FOOTER_SIZE))
-                footer = VhdFooter.parse(file.read(FOOTER_SIZE))
+                footer = read_footer(file)
                 return "its parent disk" if footer is not None and footer.kind is VhdKind.DIFFERENCING else ""
             case _:
                 return ""  # qemu refuses a VHDX with a parent itself

@@ -15,6 +15,7 @@ from hypervisor.deadline import Deadline
 from hypervisor.disk_format import DiskFormat
 from hypervisor.errors import InputError
 from hypervisor.process import ProcessError, run
+from hypervisor.vhd_footer import fixed_size
 
 Progress = Callable[[float], None]
 """Called with the percentage that is done."""
@@ -172,10 +173,11 @@ def compare(a: Path, a_format: DiskFormat, b: Path, b_format: DiskFormat, deadli
 
 def read_bytes(path: Path, format: DiskFormat, offset: int, length: int, deadline: Deadline | None = None) -> bytes:
     """Read `length` bytes of the disk (fewer at its end) from `offset`, a multiple of 512."""
-    if format == "raw":
+    size = fixed_size(path) if format == "vpc" else None
+    if format == "raw" or size is not None:
         with path.open("rb") as file:
             file.seek(offset)
-            return file.read(length)
+            return file.read(length if size is None else max(0, min(length, size - offset)))
     length = min(length, info(path, format, deadline).virtual_size - offset)
     if length <= 0:
         return b""

@@ -12,7 +12,7 @@ from hypervisor.disk_format import DiskFormat
 from hypervisor.errors import HostError
 from hypervisor.publish import publish
 from hypervisor.qemu_img import Progress
-from hypervisor.vhd_footer import FOOTER_SIZE, VhdFooter, VhdKind
+from hypervisor.vhd_footer import FOOTER_SIZE, VhdKind, read_footer
 
 MIB = 1024 * 1024
 
@@ -50,8 +50,7 @@ def verify_fixed_vhd(path: Path, virtual_size: int) -> None:
     """Check length and footer of a fixed VHD that was just written; raises `HostError`: the tool went wrong."""
     with path.open("rb") as file:
         length = file.seek(0, os.SEEK_END)
-        file.seek(max(0, length - FOOTER_SIZE))
-        footer = VhdFooter.parse(file.read(FOOTER_SIZE))
+        footer = read_footer(file)
     if footer is None or footer.kind is not VhdKind.FIXED:
         raise HostError(f"{path} has no valid footer of a fixed VHD")
     if footer.current_size != virtual_size or length != virtual_size + FOOTER_SIZE or virtual_size % MIB:

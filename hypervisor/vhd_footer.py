@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Self
+from pathlib import Path
+from typing import BinaryIO, Self
 
 FOOTER_SIZE = 512
 _COOKIE = b"conectix"
@@ -40,3 +42,19 @@ class VhdFooter:
         if ~(sum(raw) - sum(raw[64:68])) & 0xFFFFFFFF != checksum or kind not in list(VhdKind):
             return None
         return cls(VhdKind(kind), creator, current, data_offset)
+
+
+def read_footer(file: BinaryIO) -> VhdFooter | None:
+    """The footer at the end of an open file."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - FOOTER_SIZE))
+    return VhdFooter.parse(file.read(FOOTER_SIZE))
+
+
+def fixed_size(path: Path) -> int | None:
+    """The size in bytes of the disk that a fixed VHD holds from its first byte on; None for any other file.
+
+    qemu computes it from the CHS geometry for the files of some creators, and so loses the end of the disk.
+    """
+    with path.open("rb") as file:
+        footer = read_footer(file)
+    return footer.current_size if footer is not None and footer.kind is VhdKind.FIXED else None

@@ -16,7 +16,7 @@ from hypervisor.deadline import Deadline
 from hypervisor.disk import DiskFormat
 from hypervisor.errors import InputError
 from hypervisor.partitions import Generation, System, table_generations
-from hypervisor.vhd_footer import FOOTER_SIZE, VhdFooter, VhdKind
+from hypervisor.vhd_footer import fixed_size
 from orchestrator.record import files
 from orchestrator.record.store import Layer, Store
 
@@ -80,32 +80,25 @@ def staging(store: Store) -> Iterator[Path]:
 
 
 def add_layer(store: Store, path: Path, facts: DiskFacts, deadline: Deadline, *, ours: bool) -> Layer:
-    """Store the disk as a layer of a format every hypervisor driver boots: qcow2 and raw as they are, a fixed VHD as
-    the raw disk it contains, the others converted to qcow2 and compared. `ours` lets the file be moved.
+    """Store the disk as a qcow2 layer: a qcow2 as it is, any other format converted and compared.
 
-    The layer is protected until a resource names it (`Store.add_layer`).
+    Every hypervisor driver boots qcow2, and its digest is over what is allocated: hashing the zeros of a raw disk or a
+    fixed VHD takes longer than converting it. `ours` lets the file be moved. The layer is protected until a resource
+    names it (`Store.add_layer`).
     """
-    if facts.format in ("qcow2", "raw"):
-        return store.add_layer(path, facts.format, move=ours, virtual_size=facts.virtual_size, deadline=deadline)
+    if facts.format == "qcow2":
+        return store.add_layer(path, "qcow2", move=ours, virtual_size=facts.virtual_size, deadline=deadline)
     with staging(store) as folder:
-        size = _fixed_vhd_size(path) if facts.format == "vpc" else None
-        if size is None:
-            part = folder / "disk.qcow2"
-            disk.write_qcow2(path, facts.format, part, deadline)
-            return store.add_layer(part, "qcow2", move=True, virtual_size=facts.virtual_size, deadline=deadline)
-        part = folder / "disk.raw"
-        files.publish_copy(path, part, deadline=deadline)
-        with files.translating("cutting the footer from", part):
-            os.truncate(part, size)
-        return store.add_layer(part, "raw", move=True, virtual_size=size, deadline=deadline)
-
-
-def _fixed_vhd_size(path: Path) -> int | None:
-    """The disk's size in bytes if this is a fixed VHD. qemu-img computes it from the geometry for some creators."""
-    with path.open("rb") as file:
-        file.seek(-FOOTER_SIZE, os.SEEK_END)
-        footer = VhdFooter.parse(file.read(FOOTER_SIZE))
-    return footer.current_size if footer is not None and footer.kind is VhdKind.FIXED else None
+        source, format, size = path, facts.format, facts.virtual_size
+        fixed = fixed_size(path) if format == "vpc" else None
+        if fixed is not None:
+            source, format, size = folder / "disk.raw", "raw", fixed
+            files.publish_copy(path, source, deadline=deadline)
+            with files.translating("cutting the footer from", source):
+                os.truncate(source, fixed)
+        part = folder / "disk.qcow2"
+        disk.write_qcow2(source, format, part, deadline)
+        return store.add_layer(part, "qcow2", move=True, virtual_size=size, deadline=deadline)
 
 
 def image_properties(layer: Layer, facts: DiskFacts, source: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hypervisor.partitions import Generation, System
 from orchestrator.plan import add_image, platform_images
 from orchestrator.plan.add_image import DiskFacts
 from orchestrator.plan.versions import create_command, define_command
-from orchestrator.record import arm_ids, files
+from orchestrator.record import arm_ids
 from orchestrator.record.arm_ids import ArmId, InvalidResourceId, region
 from orchestrator.record.layers import Layer
 from orchestrator.record.resources import Resource, ResourceExists
@@ -59,9 +59,7 @@ def import_image(
     say(f"storing a {facts.format} disk of {facts.virtual_size / _GIB:.1f} GiB")
     layer = add_image.add_layer(store, path, facts, deadline, ours=False)
     try:
-        as_it_is = layer.format == facts.format
-        sha256 = layer.digest if as_it_is else files.sha256(path, deadline)
-        origin = {"type": "import", "file": path.name, "format": facts.format, "sha256": sha256}
+        origin = {"type": "import", "file": path.name, "format": facts.format}
         aib = add_image.image_properties(layer, facts, origin)
         if isinstance(target, _Platform):
             return platform_images.register(store, target.urn, target.version, aib, generation=generation or "")

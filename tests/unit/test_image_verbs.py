@@ -41,18 +41,19 @@ def deadline() -> Deadline:
 
 
 @pytest.mark.parametrize(
-    ("format", "options", "stored"),
+    ("format", "options"),
     [
-        ("qcow2", "", "qcow2"),
-        ("qcow2", "compat=0.10", "qcow2"),
-        ("vpc", "subformat=fixed,force_size=on", "raw"),
-        ("vpc", "subformat=dynamic,force_size=on", "qcow2"),
-        ("vhdx", "", "qcow2"),
-        ("vmdk", "subformat=streamOptimized", "qcow2"),
+        ("raw", ""),
+        ("qcow2", ""),
+        ("qcow2", "compat=0.10"),
+        ("vpc", "subformat=fixed,force_size=on"),
+        ("vpc", "subformat=dynamic,force_size=on"),
+        ("vhdx", ""),
+        ("vmdk", "subformat=streamOptimized"),
     ],
 )
 def test_every_format_is_imported_with_its_content(
-    store: Store, tmp_path: Path, small_disk: Path, format: DiskFormat, options: str, stored: DiskFormat, deadline
+    store: Store, tmp_path: Path, small_disk: Path, format: DiskFormat, options: str, deadline
 ) -> None:
     path = tmp_path / "image.bin"
     disk.convert(small_disk, "raw", path, format, deadline, options=options)
@@ -60,11 +61,11 @@ def test_every_format_is_imported_with_its_content(
     resource = import_image(store, path, URN, deadline=deadline)
     aib = resource.properties["aib"]
     assert aib["source"]["format"] == format
-    assert (aib["format"], aib["virtualSize"], aib["os"]) == (stored, 16 << 20, "linux")
+    assert (aib["format"], aib["virtualSize"], aib["os"]) == ("qcow2", 16 << 20, "linux")
     assert aib["generations"] == ["V1", "V2"]
     layer = store.layer(resource.digest)
     assert layer is not None
-    disk.compare(small_disk, "raw", layer.path, stored, deadline)
+    disk.compare(small_disk, "raw", layer.path, "qcow2", deadline)
     assert stat.S_IMODE(layer.path.stat().st_mode) == 0o444
     assert path.read_bytes() == before
     assert layer.path.stat().st_ino != path.stat().st_ino
@@ -78,8 +79,19 @@ def test_a_fixed_vhd_that_looks_raw_does_not_get_its_footer_into_the_disk(
     disk.write_fixed_vhd(small_disk, "raw", path, deadline)
     facts = subprocess.run(["qemu-img", "info", "--output=json", path], check=True, capture_output=True).stdout
     assert json.loads(facts)["format"] == "raw"  # what probing would have taken it for
+    with path.open("r+b") as file:  # Hyper-V's footer with a geometry that says less, as real ones do
+        file.seek(-512, os.SEEK_END)
+        footer = bytearray(file.read(512))
+        footer[28:32], footer[56:60], footer[64:68] = b"wxyz", b"\0\x10\x04\x11", bytes(4)
+        footer[64:68] = (~sum(footer) & 0xFFFFFFFF).to_bytes(4, "big")
+        file.seek(-512, os.SEEK_END)
+        file.write(footer)
+    assert disk.info(path, "vpc").virtual_size != small_disk.stat().st_size
     resource = import_image(store, path, URN, deadline=deadline)
     assert resource.properties["aib"]["virtualSize"] == small_disk.stat().st_size
+    layer = store.layer(resource.digest)
+    assert layer is not None
+    disk.compare(small_disk, "raw", layer.path, "qcow2", deadline)
     assert resource.properties["aib"]["source"]["format"] == "vpc"
 
 
@@ -244,7 +256,7 @@ def test_import_list_and_remove_on_the_command_line(store: Store, small_disk: Pa
     _, err = _run("remove", URN.urn)
     assert "used by other images" in err
     _, err = _run("remove", MANAGED)
-    assert "16.8 MB freed" in err
+    assert "MB freed" in err
     assert json.loads(_run("list", "--json")[0])["stored"] == []
 
 

@@ -250,7 +250,7 @@ def test_a_managed_image_is_found_in_its_region(resolve: Resolver, store: Store,
     for spelling in (MANAGED, MANAGED.upper().replace("/SUBSCRIPTIONS", "/subscriptions"), MANAGED.lower()):
         found = resolve(ManagedImage(spelling), location="westus2")
         assert (found.kind, found.requested, found.resource_id) == ("ManagedImage", spelling, MANAGED)
-        assert found.format == "raw"
+        assert found.format == "qcow2"
 
 
 def test_a_managed_image_of_another_region_is_the_templates_fault(
