@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -150,9 +152,14 @@ def _catalogue(store: Store, path: Path | None) -> Catalogue:
 
 
 def _deadline(hours: float) -> Deadline:
-    from hypervisor.deadline import Deadline
+    """The budget, ended early by SIGTERM and SIGHUP: no program we run outlives us (Ctrl-C raises by itself)."""
+    from hypervisor.deadline import CancelToken, Deadline
 
-    return Deadline.after(hours * 3600, f"--hours {hours:g}")
+    token = CancelToken()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        before = signal.signal(number, lambda got, _: token.cancel(f"ended by {signal.Signals(got).name}"))
+        click.get_current_context().call_on_close(functools.partial(signal.signal, number, before))
+    return Deadline.after(hours * 3600, f"--hours {hours:g}", token)
 
 
 def _say(text: str) -> None:

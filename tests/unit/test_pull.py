@@ -8,8 +8,12 @@ from __future__ import annotations
 import hashlib
 import io
 import lzma
+import os
 import re
+import subprocess
+import sys
 import tarfile
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
@@ -364,6 +368,29 @@ def test_a_slow_host_ends_with_the_deadline_and_a_cancel_at_once(
             deadline=Deadline.after(60, token=token),
             progress=lambda done, total: token.cancel(),
         )
+
+
+def test_sigterm_ends_a_pull_on_the_command_line(web, tmp_path: Path, qcow2: bytes) -> None:
+    hanging, over = threading.Event(), threading.Event()
+
+    def hang(handler: BaseHTTPRequestHandler) -> None:
+        hanging.set()
+        over.wait(30)
+
+    web.on("/SUMS", f"{sha256(qcow2)}  me-1.qcow2\n".encode())
+    web.on("/me-1.qcow2", hang)
+    _own(web, tmp_path, r"me-(?P<v>\d)\.qcow2")
+    code = "from orchestrator.cli.main import main; main()"
+    argv = [sys.executable, "-c", code, "image", "pull", "me:own:x", "--catalogue", str(tmp_path / "own.toml")]
+    environment = {**os.environ, "AIB_HOME": str(tmp_path / "home")}
+    with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert hanging.wait(30)
+        process.terminate()
+        _, err = process.communicate(timeout=10)
+    over.set()
+    assert process.returncode == 130, err
+    assert "SIGTERM" in err
+    assert "Traceback" not in err
 
 
 def test_every_url_entry_of_the_catalogue_is_secure_and_whole() -> None:
