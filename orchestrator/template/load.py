@@ -46,12 +46,13 @@ class FileChecks:
 class Loaded:
     """All templates of one file that are free of errors, and everything that was found.
 
-    `sources` holds the text of each file read, for showing the line of a diagnostic.
+    `names` are theirs; `sources` holds the text of each file read, for showing the line of a diagnostic.
     """
 
     templates: tuple[Template, ...]
     diagnostics: tuple[Diagnostic, ...]
     sources: Mapping[str, SourceText] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     @property
     def is_valid(self) -> bool:
@@ -68,12 +69,13 @@ def inspect_templates(
     scope: Scope = _HERE,
     target_version: str = "",
     files: FileChecks | None = None,
+    typed: bool = True,
 ) -> Loaded:
     """Reads and checks every template of a file (or of `text`) without raising for what is wrong in it.
 
     `settings` fill `<placeholders>`, `parameters` those of a deployment, `scope` is where a deployment counts as
     deployed to, `target_version` judges by another api-version than the template's own, `files` adds the checks of
-    local files and of shell scripts by tools. Raises InputError when the file cannot be read.
+    local files and of shell scripts by tools; without `typed` no Template is made. Raises InputError when the file cannot be read.
     """
     report = Report()
     file = str(path) if path is not None else "<text>"
@@ -94,7 +96,8 @@ def inspect_templates(
         report.items += [item for item in own.items if item.rule not in silenced]
     one_staging_group_each(subjects, report)
     good = () if report.has_errors else checked
-    return Loaded(tuple(build_model.build(subject) for subject in good), report.sorted(), sources)
+    templates = tuple(build_model.build(subject) for subject in good) if typed else ()
+    return Loaded(templates, report.sorted(), sources, tuple(subject.name for subject in good))
 
 
 def load_templates(

@@ -7,17 +7,21 @@ unless the command is plain. Here-documents, comments and quoted text are not ta
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.template.node import Node
 from orchestrator.template.subject import Subject
 
+Memo = dict[Any, Any]
+"""What rules share about one template (`Subject.memo`)."""
 MAX_SCRIPT = 200_000  # characters that advice looks at
 _HEREDOC = re.compile(r"<<-?\s*(['\"]?)([A-Za-z_][\w.-]*)\1")
 _SPLIT = re.compile(r"&&|\|\||[;|&](?!\d)|\bthen\b|\bdo\b|\belse\b|[(){}](?=\s|$)")
 _QUOTED = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"")
+_WORD = re.compile(r"(?:[^\s'\"\\]++|'[^']*+'|\"(?:[^\"\\]++|\\.)*+\"|\\.|['\"\\])++")
+_PIECE = re.compile(r"'([^']*)'|\"((?:[^\"\\]|\\.)*)\"|\\(.)")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=\S*")
 _WRAPPERS = frozenset({"sudo", "env", "nohup", "time", "exec", "command", "if", "while", "until", "!", "nice"})
 
@@ -51,8 +55,25 @@ class Command:
         return " ".join(self.words)
 
 
-def inline_lines(step: Node) -> list[Line]:
-    """The lines of a step's inline script (empty for other steps)."""
+def inline_lines(step: Node, memo: Memo) -> list[Line]:
+    """The lines of a step's inline script (empty for other steps); `memo` keeps them for the next rule."""
+    found: list[Line] | None = memo.get(("lines", step))
+    if found is None:
+        found = memo["lines", step] = _lines(step)
+    return found
+
+
+def commands(step: Node, memo: Memo) -> list[Command]:
+    """The simple commands of a Shell step's inline script; `memo` keeps them for the next rule."""
+    found: list[Command] | None = memo.get(("commands", step))
+    if found is None:
+        lines = inline_lines(step, memo)
+        found = [command for line in lines if not line.in_heredoc for command in _commands_of(line)]
+        memo["commands", step] = found
+    return found
+
+
+def _lines(step: Node) -> list[Line]:
     inline = step.get("inline")
     lines: list[Line] = []
     size, ending = 0, ""
@@ -71,11 +92,6 @@ def inline_lines(step: Node) -> list[Line]:
             started = _HEREDOC.search(_QUOTED.sub("", text) if "<<'" not in text and '<<"' not in text else text)
             ending = started[2] if started else ""
     return lines
-
-
-def commands(step: Node) -> list[Command]:
-    """The simple commands of a Shell step's inline script."""
-    return [command for line in inline_lines(step) if not line.in_heredoc for command in _commands_of(line)]
 
 
 def shell_steps(subject: Subject) -> Iterator[Node]:
@@ -102,11 +118,15 @@ def _commands_of(line: Line) -> Iterator[Command]:
         start = mark.end() if mark else end
 
 
+def _unquoted(word: str) -> str:
+    """A word as the shell would pass it, without expansions."""
+    if not any(mark in word for mark in "'\"\\"):
+        return word
+    return _PIECE.sub(lambda piece: piece[1] or piece[2] or piece[3] or "", word)
+
+
 def _command(text: str, line: Line) -> Iterator[Command]:
-    try:
-        words = shlex.split(text)
-    except ValueError:
-        words = text.split()
+    words = [_unquoted(word) for word in _WORD.findall(text)]
     assigned: list[str] = []
     sudo = False
     while words:

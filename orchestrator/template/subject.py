@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from orchestrator.template.node import UNKNOWN, Node
 from orchestrator.template.schema.tables import is_strict
@@ -32,6 +32,8 @@ class Subject:
     version: str
     api_version: str
     in_deployment: bool
+    memo: dict[Any, Any] = field(default_factory=dict)
+    """What rules share, so that each script is taken apart once."""
 
     @property
     def strict(self) -> bool:

@@ -102,10 +102,10 @@ def validate_each(paths: Sequence[Path], given: Given = _NOTHING) -> Iterator[Ch
             scope=given.scope,
             target_version=selection.target_version,
             files=given.files,
+            typed=False,
         )
         counted = selection.apply(loaded.diagnostics)
-        names = tuple(template.name for template in loaded.templates)
-        yield Checked(str(file), names, counted, loaded.sources, selection.fails(counted))
+        yield Checked(str(file), loaded.names, counted, loaded.sources, selection.fails(counted))
 
 
 def template_files(path: Path) -> list[Path]:

@@ -75,7 +75,7 @@ def secrets(subject: Subject, report: Report) -> None:
             report.warning("AIB038", at, "the URI carries a SAS token", hint=hint, source="JSON")
     for step in subject.steps:
         reported: set[int] = set()
-        for line in inline_lines(step):
+        for line in inline_lines(step, subject.memo):
             if _SECRETS.search(line.text) and id(line.node) not in reported:
                 reported.add(id(line.node))
                 hint = "scripts and templates are no place for secrets (S18)"
@@ -89,7 +89,7 @@ def destinations(subject: Subject, report: Report) -> None:
         at = step.get("destination")
         if step.string("type") == "File" and at is not None and isinstance(at.value, str) and "<" not in at.value:
             _destination(subject, step, at, made, report)
-        made += [line.text for line in inline_lines(step) if _MADE.search(line.text)]
+        made += [line.text for line in inline_lines(step, subject.memo) if _MADE.search(line.text)]
 
 
 def _destination(subject: Subject, step: Node, at: Node, made: list[str], report: Report) -> None:
@@ -122,7 +122,7 @@ def unused_files(subject: Subject, report: Report) -> None:
             continue
         name, later = posixpath.basename(path), steps[index + 1 :]
         by_script = any(s.string("scriptUri") for s in later)  # a fetched script may use it
-        texts = [line.text for s in later for line in inline_lines(s)]
+        texts = [line.text for s in later for line in inline_lines(s, subject.memo)]
         globbed = any("/tmp/*" in text or (f"{posixpath.dirname(path)}/" in text and "*" in text) for text in texts)
         if name and not by_script and not globbed and not any(name in text for text in texts):
             message = f"no later step moves or uses {path}; /tmp does not outlive a reboot"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.template.node import Node
 from orchestrator.template.report import Report
 from orchestrator.template.script_text import Command, Line, commands, inline_lines, shell_steps
 from orchestrator.template.subject import Subject
@@ -39,7 +38,7 @@ def _is_apt(command: Command) -> bool:
 def reboots(subject: Subject, report: Report) -> None:
     """AIB044: a reboot inside a script ends its connection."""
     for step in shell_steps(subject):
-        for command in commands(step):
+        for command in commands(step, subject.memo):
             target = command.text
             power = command.name in ("reboot", "poweroff", "halt") or (
                 command.name == "systemctl"
@@ -58,9 +57,9 @@ def reboots(subject: Subject, report: Report) -> None:
 def prompts(subject: Subject, report: Report) -> None:
     """AIB045: nobody answers: package managers need -y, debconf needs to be told, `read` gets end-of-file."""
     for step in shell_steps(subject):
-        quiet = any("DEBIAN_FRONTEND" in line.text for line in inline_lines(step))
+        quiet = any("DEBIAN_FRONTEND" in line.text for line in inline_lines(step, subject.memo))
         said = False
-        for command in commands(step):
+        for command in commands(step, subject.memo):
             verb = next((word for word in command.words[1:] if not word.startswith("-")), "")
             if (
                 command.name in _ASKING
@@ -86,7 +85,7 @@ def apt_race(subject: Subject, report: Report) -> None:
     for step in shell_steps(subject):
         if step.get("scriptUri") is not None:
             return  # a fetched script may have waited
-        for command in commands(step):
+        for command in commands(step, subject.memo):
             if command.name == "cloud-init" and "--wait" in command.words:
                 return
             if _is_apt(command) and command.words[1] in _CHANGING:
@@ -100,7 +99,7 @@ def apt_race(subject: Subject, report: Report) -> None:
 def bashisms(subject: Subject, report: Report) -> None:
     """AIB047: inline runs under `/bin/sh -e` unless it begins with #!."""
     for step in shell_steps(subject):
-        lines = inline_lines(step)
+        lines = inline_lines(step, subject.memo)
         if lines and lines[0].text.startswith("#!") and "sh" in lines[0].text and not _is_plain_sh(lines[0].text):
             continue
         for line in lines:
@@ -119,7 +118,7 @@ def _is_plain_sh(shebang: str) -> bool:
 def root_paths(subject: Subject, report: Report) -> None:
     """AIB049: the login user cannot write there; sudo does not reach over a redirection."""
     for step in shell_steps(subject):
-        for command in commands(step):
+        for command in commands(step, subject.memo):
             target = _redirected(command)
             if target and command.name != "tee":
                 message = f"{target} belongs to root"
@@ -157,7 +156,7 @@ def _redirected(command: Command) -> str:
 def connections(subject: Subject, report: Report) -> None:
     """AIB050: a firewall or sshd change can cut the connection the build lives on (E24)."""
     for step in shell_steps(subject):
-        for command in commands(step):
+        for command in commands(step, subject.memo):
             words = command.words
             cut = (
                 (command.name == "ufw" and "enable" in words)
@@ -180,7 +179,7 @@ def _names_ssh(words: tuple[str, ...]) -> bool:
 def braces(subject: Subject, report: Report) -> None:
     """AIB051: Packer runs inline text through its own templates."""
     for step in subject.steps:
-        for line in inline_lines(step):
+        for line in inline_lines(step, subject.memo):
             if "{{" in line.text:
                 report.warning(
                     "AIB051", line.node, "{{ }} may be taken for a Packer template expression",
@@ -192,11 +191,11 @@ def braces(subject: Subject, report: Report) -> None:
 def deprovisioning(subject: Subject, report: Report) -> None:
     """AIB056: what replaces or deletes the deprovision script must still generalize; AIB057: waagent stays."""
     for step in subject.steps:
-        lines = inline_lines(step)
+        lines = inline_lines(step, subject.memo)
         for line in lines:
             if "DeprovisioningScript" in line.text:
                 _deprovisioning_line(line, lines, report)
-        for command in commands(step) if step.string("type") == "Shell" else ():
+        for command in commands(step, subject.memo) if step.string("type") == "Shell" else ():
             _tmp_and_agent(command, report)
 
 
@@ -224,12 +223,6 @@ def _tmp_and_agent(command: Command, report: Report) -> None:
             "AIB057", command.line.node, "without waagent the image cannot be generalized",
             hint="leave walinuxagent installed", source="danielsollondon/azvmimagebuilder#126",
         )  # fmt: skip
-
-
-def first_line_of(step: Node) -> str:
-    """The first line of the inline script."""
-    lines = inline_lines(step)
-    return lines[0].text if lines else ""
 
 
 RULES = (reboots, prompts, apt_race, bashisms, root_paths, connections, braces, deprovisioning)

@@ -20,7 +20,7 @@ _HINTS = {"sh -n": "the step would fail at once", "bash -n": "the step would fai
 def inline(subject: Subject, cache: Path | None, report: Report) -> None:
     """Checks each inline Shell script; a finding stands at the element that holds its line."""
     for step in shell_steps(subject):
-        lines = inline_lines(step)
+        lines = inline_lines(step, subject.memo)
         script = "\n".join(line.text for line in lines).encode()
         for found in shell_syntax.check(script, cache):
             at = lines[min(found.line, len(lines)) - 1].node if lines else step

@@ -29,7 +29,7 @@ _SMALL = (
 def restarts(subject: Subject, report: Report) -> None:
     """AIB044 for PowerShell: a restart inside a script fails the step."""
     for step in powershell_steps(subject):
-        for line in inline_lines(step):
+        for line in inline_lines(step, subject.memo):
             if _RESTART.search(line.text) and not line.text.lstrip().startswith("#"):
                 hint = "use a WindowsRestart step"
                 message = "a restart inside a PowerShell step breaks its connection"
@@ -39,7 +39,7 @@ def restarts(subject: Subject, report: Report) -> None:
 def prompts(subject: Subject, report: Report) -> None:
     """AIB045 for PowerShell: there is nobody to answer."""
     for step in powershell_steps(subject):
-        for line in inline_lines(step):
+        for line in inline_lines(step, subject.memo):
             if _ASKING.search(line.text) and not line.text.lstrip().startswith("#"):
                 report.warning("AIB045", line.node, "the line waits for somebody to answer", source="TRBL E17")
 
@@ -47,7 +47,7 @@ def prompts(subject: Subject, report: Report) -> None:
 def remoting(subject: Subject, report: Report) -> None:
     """AIB050 for Windows: the build talks WinRM over port 5986."""
     for step in powershell_steps(subject):
-        for line in inline_lines(step):
+        for line in inline_lines(step, subject.memo):
             if _REMOTING.search(line.text):
                 message = "the line may cut the WinRM connection the build uses"
                 report.warning("AIB050", line.node, message, hint="leave port 5986 open", source="TRBL E24")
@@ -57,7 +57,7 @@ def errors_are_ignored(subject: Subject, report: Report) -> None:
     """AIB052: a failing cmdlet does not fail the build, only the last native exit code does."""
     for step in powershell_steps(subject):
         inline = step.get("inline")
-        text = "\n".join(line.text for line in inline_lines(step))
+        text = "\n".join(line.text for line in inline_lines(step, subject.memo))
         handled = re.search(
             r"(?i)ErrorActionPreference|\bthrow\b|\bexit\b|-ErrorAction\s+Stop|-EA\s+Stop|\btry\b", text
         )
