@@ -19,12 +19,13 @@ from provisioners.communicators.ssh_transport import KEEPALIVE_SECONDS, GuestTra
 PATIENCE_SECONDS = 60.0
 """For so long a refused key or a strange host key is tried again: sshd may be up before cloud-init has ended."""
 HANDSHAKE_SECONDS = 60.0
-PROBE_SECONDS = 1.0
+PROBE_SECONDS, PROBE_SHARE = 2.0, 0.1
+"""A new connection after so many seconds, or after this share of the time waited so far. Not oftener: a user-mode
+network keeps each one that stayed silent and delivers it later, and sshd then works through all of them."""
 REFUSED_SECONDS = 0.25
 CONNECT_SECONDS = 5.0
 POLL_SECONDS = 0.05
-PENDING = 8
-"""More unauthenticated connections at once than this make sshd drop some (MaxStartups 10)."""
+PENDING = 5
 
 
 def connect(
@@ -107,7 +108,7 @@ def wait_for_banner(host: str, port: int, deadline: Deadline, abort: Callable[[]
     """A fresh TCP connection on which an SSH server has said who it is (its banner is still unread).
 
     A user-mode network accepts TCP before the guest listens, and a connection that was opened too early may stay
-    silent for ever: so a new one is opened every second while a few older ones are still being watched.
+    silent for ever: so a new one is opened now and then while a few older ones are still being watched.
     """
     doing = f"waiting for the guest's SSH server ({host}:{port})"
     with _Probes(host, port) as probes:
@@ -126,12 +127,13 @@ class _Probes:
     def __init__(self, host: str, port: int) -> None:
         self._address = (host, port)
         self._pending: list[socket.socket] = []
-        self._next = time.monotonic()
+        self._started = self._next = time.monotonic()
 
     def look(self) -> socket.socket | None:
         """The connection with a banner, if there is one now; opens and drops others as time goes."""
         if time.monotonic() >= self._next:
-            self._next = time.monotonic() + PROBE_SECONDS
+            waited = time.monotonic() - self._started
+            self._next = time.monotonic() + max(PROBE_SECONDS, waited * PROBE_SHARE)
             self._open()
         for sock in reversed(self._pending):
             answer = _peek(sock)
