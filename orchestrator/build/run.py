@@ -12,17 +12,20 @@ from hypervisor.appliance import Appliance
 from hypervisor.connection import Hypervisor, open_hypervisor
 from hypervisor.deadline import CancelToken, Deadline
 from hypervisor.errors import BuildError, HostError
+from hypervisor.spec import AccelName
 from orchestrator.build.distribute import RunOutput, distribute, overall_state
 from orchestrator.build.engine import Customized, Engine
 from orchestrator.build.export import Artifact
 from orchestrator.build.job import Job
 from orchestrator.build.proof import Proof, prove
+from orchestrator.build.template_status import TemplateStatus
 from orchestrator.plan.model import RunPlan
 from orchestrator.plan.plan_json import to_json
 from orchestrator.record import files
 from orchestrator.record.events import Deviation, Event, GeneralizeProof, Phase, RunStarted, Said
 from orchestrator.record.journal import Journal
 from orchestrator.record.messages import distribute_failed
+from orchestrator.record.record import RecordWriter
 from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
 from orchestrator.verbs.plan import plan_template
@@ -57,6 +60,7 @@ class Run:
     folder: RunFolder
     journal: Journal
     token: CancelToken
+    writer: RecordWriter
     api_version: str = ""
     """Of the template, once it is known: the texts of the service differ by era."""
     sub_state: str = "Queued"
@@ -91,6 +95,8 @@ class Run:
         before = Deadline.after(PREPARATION_TIME, "the time for preparing the inputs", self.token)
         plan = self._plan(before)
         self.api_version = plan.api_version
+        raw = files.read_json(self.folder.template) or {}
+        self.journal.subscribe(TemplateStatus.begun(self.store, plan, raw, self.writer))
         self._announce(plan)
         if plan.source.os == "windows":
             raise HostError(
@@ -100,7 +106,7 @@ class Run:
         tools = appliance.ensure(self.store.home / "appliance", before, self.say)
         deadline = Deadline.after(plan.budget, f"buildTimeoutInMinutes {plan.budget / 60:g}", self.token)
         self.deadline = deadline
-        with self._work_emptied():
+        with self._work_emptied(), self.store.reading(plan.source.digest):
             customized, artifacts = self._build(plan, tools, deadline)
             if plan.source_validation_only:
                 return Executed(sub_state="Validating")
@@ -166,12 +172,22 @@ class Run:
             if plan.source_validation_only:
                 return customized, ()
             self.phase("Inspecting", "Customizing")
-            self._check(self._prove(hypervisor, customized, tools, identity, deadline))
+            proof = self._prove(
+                hypervisor, customized, tools=tools, identity=identity, accel_name=chosen.name, deadline=deadline
+            )
+            self._check(proof)
             # Before the connection closes: with it goes the work folder, whatever way this process ends.
             return customized, engine.export(customized)
 
     def _prove(
-        self, hypervisor: Hypervisor, done: Customized, tools: Appliance, identity: BuildIdentity, deadline: Deadline
+        self,
+        hypervisor: Hypervisor,
+        done: Customized,
+        *,
+        tools: Appliance,
+        identity: BuildIdentity,
+        accel_name: AccelName,
+        deadline: Deadline,
     ) -> Proof:
         return prove(
             hypervisor,
@@ -181,6 +197,7 @@ class Run:
             own_script=done.own_script,
             work=self.folder.work,
             deadline=deadline,
+            accel=accel_name,
         )
 
     def _check(self, proof: Proof) -> None:

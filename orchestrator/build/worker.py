@@ -59,10 +59,11 @@ def run_job(job: Job, token: CancelToken) -> int:
     with ExitStack() as stack:
         folder = stack.enter_context(store.run(job.run_id))
         journal = stack.enter_context(Journal(folder.path))
-        journal.subscribe(RecordWriter(folder.path))
+        writer = RecordWriter(folder.path)
+        journal.subscribe(writer)
         journal.subscribe(CustomizationLog(folder.path))
         stack.enter_context(control.serve(folder.path, {"cancel": cancel}))
-        run = Run(job, store, folder, journal, token)
+        run = Run(job, store, folder, journal, token, writer)
         finished = finished_by(run)
         journal.emit(finished)
         return finished.exit_code
