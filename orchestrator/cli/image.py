@@ -74,7 +74,7 @@ def _source_type(source: object) -> str:
 
 
 @command.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, readable=False))  # why it cannot be read is ours to say
 @click.option("--urn", default="", metavar="P:O:S:V", help="Register it as a platform image.")
 @click.option("--managed-image-id", default="", metavar="ID", help="Register it as a managed image.")
 @click.option("--gallery-version-id", default="", metavar="ID", help="Register it as a version of a gallery image.")
