@@ -75,7 +75,8 @@ def inspect_templates(
 
     `settings` fill `<placeholders>`, `parameters` those of a deployment, `scope` is where a deployment counts as
     deployed to, `target_version` judges by another api-version than the template's own, `files` adds the checks of
-    local files and of shell scripts by tools; without `typed` no Template is made. Raises InputError when the file cannot be read.
+    local files and of shell scripts by tools; without `typed` no Template is made. Raises InputError when the file
+    cannot be read.
     """
     report = Report()
     file = str(path) if path is not None else "<text>"

@@ -15,6 +15,7 @@ from orchestrator.template.report import Report
 from orchestrator.template.source_text import SourceText
 
 PLACEHOLDER = re.compile(r"<([A-Za-z][^<>\"\r\n]{0,80})>")
+UNCLOSED = re.compile(r"<[A-Za-z][A-Za-z0-9_ -]{0,80}")
 _SCRIPT_KEYS = frozenset({"inline", "restartCommand", "restartCheckCommand", "filters", "searchCriteria"})
 
 
@@ -54,6 +55,9 @@ def _fill_keys(node: Node, settings: Mapping[str, str], report: Report) -> None:
         found = PLACEHOLDER.search(name)
         if found:
             report.error("AIB003", node, _message(found[1]), hint=_hint(found[1]), source="JSON", key=name)
+        elif UNCLOSED.fullmatch(name):
+            message = f"the placeholder {name} is not closed"
+            report.error("AIB003", node, message, hint=f"write {name}>", source="JSON", key=name)
 
 
 def _bare_value(node: BarePlaceholder, settings: Mapping[str, str], report: Report) -> object:
@@ -77,9 +81,16 @@ def _bare_value(node: BarePlaceholder, settings: Mapping[str, str], report: Repo
     return value.value
 
 
+def is_open(text: str) -> bool:
+    """Whether a value still holds a placeholder, or a stand-in `<...>` for what only Azure knows."""
+    return "<" in text and PLACEHOLDER.search(text) is not None
+
+
 def _report_open(node: Node, text: str, report: Report) -> None:
     found = PLACEHOLDER.search(text)
     if found is None:
+        if UNCLOSED.fullmatch(text) and not _is_script(node):
+            report.error("AIB003", node, f"the placeholder {text} is not closed", hint=f"write {text}>", source="JSON")
         return
     if _is_script(node):
         hint = f"{_hint(found[1])}; if the script means it, ignore this"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-_SCOPE = r"/subscriptions/[^/\s]+/resourceGroups/[^/\s]+/providers/"
-_NAME = r"[^/\s<>%&:\\?]+"
+_SCOPE = r"/subscriptions/[^/\s<>{}]+/resourceGroups/[^/\s<>{}]+/providers/"
+_NAME = r"[^/\s<>%&:\\?{}]+"
 
 IMAGE = re.compile(rf"{_SCOPE}Microsoft\.Compute/images/{_NAME}", re.IGNORECASE)
 IMAGE_VERSION = re.compile(
@@ -15,7 +15,7 @@ GALLERY_IMAGE = re.compile(
     rf"{_SCOPE}Microsoft\.Compute/galleries/{_NAME}/images/{_NAME}(?:/versions/[^/\s]+)?", re.IGNORECASE
 )
 IDENTITY = re.compile(rf"{_SCOPE}Microsoft\.ManagedIdentity/userAssignedIdentities/{_NAME}", re.IGNORECASE)
-RESOURCE_GROUP = re.compile(r"/subscriptions/[^/\s]+/resourceGroups/[^/\s]+", re.IGNORECASE)
+RESOURCE_GROUP = re.compile(r"/subscriptions/[^/\s<>{}]+/resourceGroups/[^/\s<>{}]+", re.IGNORECASE)
 SUBNET = re.compile(rf"{_SCOPE}Microsoft\.Network/virtualNetworks/{_NAME}/subnets/{_NAME}", re.IGNORECASE)
 
 IMAGE_SHAPE = "/subscriptions/<id>/resourceGroups/<group>/providers/Microsoft.Compute/images/<name>"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn
 
 MAX_DEPTH = 60
@@ -74,6 +75,15 @@ def parse(text: str) -> Expression:
     """The tree of an expression with its brackets. Raises ExpressionError."""
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"the expression has {len(text)} characters, ARM allows {MAX_LENGTH}")
+    return _parse_short(text) if len(text) < 400 else _parse(text)
+
+
+@lru_cache(maxsize=1024)  # templates repeat their expressions, and many templates are checked in one call
+def _parse_short(text: str) -> Expression:
+    return _parse(text)
+
+
+def _parse(text: str) -> Expression:
     parser = _Parser(text, _tokens(text))
     tree = parser.expression(0)
     parser.expect_end()

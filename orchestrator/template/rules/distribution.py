@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.template import resource_ids
 from orchestrator.template.node import Node
+from orchestrator.template.placeholders import is_open
 from orchestrator.template.report import Report
 from orchestrator.template.rules.envelope import NAME, NAME_SHAPE
 from orchestrator.template.rules.source import bad_id
@@ -21,7 +22,7 @@ def targets(subject: Subject, report: Report) -> None:
     seen: dict[str, Node] = {}
     for target in subject.distributors:
         at = target.get("runOutputName")
-        if at is None or not isinstance(at.value, str) or "<" in at.value:
+        if at is None or not isinstance(at.value, str) or is_open(at.value):
             continue
         if not NAME.fullmatch(at.value):
             report.error("AIB015", at, f"{at.value!r} is no runOutputName", hint=NAME_SHAPE, source="SDK")
@@ -76,7 +77,7 @@ def explicit_version(subject: Subject, report: Report) -> None:
     for target in subject.distributors:
         at = target.get("galleryImageId")
         _, mark, version = target.string("galleryImageId").lower().partition("/versions/")
-        if at is None or not mark or "<" in version:
+        if at is None or not mark or is_open(version):
             continue
         parts = version.split(".")
         good = len(parts) == 3 and all(

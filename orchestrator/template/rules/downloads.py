@@ -6,6 +6,7 @@ import posixpath
 import re
 
 from orchestrator.template.node import Node
+from orchestrator.template.placeholders import is_open
 from orchestrator.template.report import Report
 from orchestrator.template.script_text import inline_lines
 from orchestrator.template.subject import Subject
@@ -28,7 +29,7 @@ def uris(subject: Subject) -> list[tuple[Node, Node]]:
     for step in subject.steps:
         for name in ("scriptUri", "sourceUri", "script"):
             at = step.get(name)
-            if at is not None and isinstance(at.value, str) and at.value and "<" not in at.value:
+            if at is not None and isinstance(at.value, str) and at.value and not is_open(at.value):
                 found.append((step, at))
     return found
 
@@ -87,7 +88,7 @@ def destinations(subject: Subject, report: Report) -> None:
     made: list[str] = []
     for step in subject.steps:
         at = step.get("destination")
-        if step.string("type") == "File" and at is not None and isinstance(at.value, str) and "<" not in at.value:
+        if step.string("type") == "File" and at is not None and isinstance(at.value, str) and not is_open(at.value):
             _destination(subject, step, at, made, report)
         made += [line.text for line in inline_lines(step, subject.memo) if _MADE.search(line.text)]
 

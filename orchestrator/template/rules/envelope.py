@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from orchestrator.template import resource_ids
+from orchestrator.template.placeholders import is_open
 from orchestrator.template.report import Report
 from orchestrator.template.schema.tables import regions, tables
 from orchestrator.template.subject import Subject
@@ -54,7 +55,7 @@ def identity(subject: Subject, report: Report) -> None:
     if len(names) > 1:
         report.error("AIB012", ids, f"{len(names)} identities, the service takes one", source="SEED S5", key=names[1])
     for name in names:
-        if not resource_ids.IDENTITY.fullmatch(name) and "<" not in name:
+        if not resource_ids.IDENTITY.fullmatch(name) and not is_open(name):
             report.error(
                 "AIB012", ids, f"{name!r} is not the id of a user-assigned identity",
                 hint=f"expected {resource_ids.IDENTITY_SHAPE}", key=name,
@@ -64,7 +65,7 @@ def identity(subject: Subject, report: Report) -> None:
 def location(subject: Subject, report: Report) -> None:
     """AIB013: the service runs in some regions only (images can be distributed to all)."""
     at = subject.node.get("location")
-    if at is None or not isinstance(at.value, str) or "<" in at.value:
+    if at is None or not isinstance(at.value, str) or is_open(at.value):
         return
     if at.value.lower().replace(" ", "") not in regions():
         hint = "build in another region and distribute to this one"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from orchestrator.template import resource_ids
 from orchestrator.template.node import Node
+from orchestrator.template.placeholders import is_open
 from orchestrator.template.report import Report
 from orchestrator.template.subject import Subject, os_of_source
 
@@ -23,7 +24,7 @@ def vnet_config(subject: Subject, report: Report) -> None:
     subnet, container = vnet.get("subnetId"), vnet.get("containerInstanceSubnetId")
     proxy = vnet.get("proxyVmSize")
     for at in (subnet, container):
-        if at is None or not isinstance(at.value, str) or not at.value or "<" in at.value:
+        if at is None or not isinstance(at.value, str) or not at.value or is_open(at.value):
             continue
         if not resource_ids.SUBNET.fullmatch(at.value):
             hint = f"expected {resource_ids.SUBNET_SHAPE}"
@@ -47,7 +48,7 @@ def vnet_config(subject: Subject, report: Report) -> None:
 def staging_group(subject: Subject, report: Report) -> None:
     """AIB067: stagingResourceGroup is the id of a resource group."""
     at = subject.properties.get("stagingResourceGroup")
-    if at is None or not isinstance(at.value, str) or not at.value or "<" in at.value:
+    if at is None or not isinstance(at.value, str) or not at.value or is_open(at.value):
         return
     if not resource_ids.RESOURCE_GROUP.fullmatch(at.value):
         hint = f"expected {resource_ids.RESOURCE_GROUP_SHAPE}"
@@ -70,7 +71,7 @@ def one_staging_group_each(subjects: Sequence[Subject], report: Report) -> None:
 def vm_size(subject: Subject, report: Report) -> None:
     """AIB064: the size has the shape of an Azure size, and boots images of the source's generation."""
     at = subject.properties.get("vmProfile", "vmSize")
-    if at is None or not isinstance(at.value, str) or not at.value or "<" in at.value:
+    if at is None or not isinstance(at.value, str) or not at.value or is_open(at.value):
         return
     if not _SIZE.fullmatch(at.value):
         report.error("AIB064", at, f"{at.value!r} is no VM size", hint="for example Standard_D2_v2", source="SEED S8")

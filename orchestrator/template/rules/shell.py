@@ -23,6 +23,7 @@ _BASHISMS = (
     (re.compile(r"(?:^|[;&|])\s*\(\("), "(( ))", "use [ ] or $(( ))"),
     (re.compile(r"\$\{[A-Za-z_]\w*(?:,,|\^\^|//)"), "a bash expansion", "start the script with #!/bin/bash"),
 )
+_ANY_BASHISM = re.compile("|".join(pattern.pattern for pattern, _, _ in _BASHISMS))
 _QUOTED = re.compile(r"'[^']*'")
 _ASKING = frozenset({"apt", "apt-get", "yum", "dnf", "zypper"})
 _CHANGING = frozenset({"install", "remove", "upgrade", "dist-upgrade", "full-upgrade", "purge", "autoremove", "update"})
@@ -103,7 +104,7 @@ def bashisms(subject: Subject, report: Report) -> None:
         if lines and lines[0].text.startswith("#!") and "sh" in lines[0].text and not _is_plain_sh(lines[0].text):
             continue
         for line in lines:
-            if line.in_heredoc or line.text.lstrip().startswith("#"):
+            if line.in_heredoc or not _ANY_BASHISM.search(line.text) or line.text.lstrip().startswith("#"):
                 continue
             text = _QUOTED.sub("''", line.text)
             found = next(((what, fix) for pattern, what, fix in _BASHISMS if pattern.search(text)), None)

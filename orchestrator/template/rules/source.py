@@ -6,6 +6,7 @@ import re
 
 from orchestrator.template import resource_ids
 from orchestrator.template.node import Node
+from orchestrator.template.placeholders import is_open
 from orchestrator.template.report import Report
 from orchestrator.template.schema.tables import older
 from orchestrator.template.subject import LINUX_TYPES, WINDOWS_TYPES, Subject, os_of_source
@@ -26,7 +27,7 @@ _PAID = (
 
 def bad_id(report: Report, at: Node | None, shape: str, owner: str, *, matches: bool) -> None:
     """AIB022 with the service's words (E1) when an id does not have its shape."""
-    if at is None or not isinstance(at.value, str) or matches or "<" in at.value:
+    if at is None or not isinstance(at.value, str) or matches or is_open(at.value):
         return  # a placeholder in it is reported as such; what only Azure knows is not judged
     report.error(
         "AIB022", at, f"Validation failed: 'ImageTemplate.properties.{owner}': Field '{at.key}' has a bad value: "
