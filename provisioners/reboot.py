@@ -118,7 +118,8 @@ def survive(guest: Guest, before: BootState, context: Context, *, limit_seconds:
     try:
         while True:
             try:
-                guest.reconnect(limit)
+                if not connected(guest):
+                    guest.reconnect(limit)
                 if _ask(guest, _BOOT_ID, limit) != before.boot_id:
                     return time.monotonic() - started
                 # sshd may accept once more while the old boot goes down: look again until it did, or will not.
@@ -130,6 +131,7 @@ def survive(guest: Guest, before: BootState, context: Context, *, limit_seconds:
                     hint="a script may reboot the build VM, but not shut it down: that comes after the last step",
                 ) from error
             except CommunicatorError:
+                disconnect(guest)
                 same_since = None
             if same_since is not None and time.monotonic() - same_since > SAME_BOOT_GRACE_SECONDS:
                 raise NoReboot(

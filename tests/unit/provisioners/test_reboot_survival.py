@@ -134,6 +134,23 @@ def test_a_reboot_left_in_the_background_is_waited_for(guest, told):
     assert any("background" in line for line in told.said)
 
 
+def test_a_scheduled_reboot_is_waited_for_over_one_connection(guest, told):
+    """`shutdown -r +1`: the guest says so for a minute."""
+    looks = 0
+
+    def state(call):
+        nonlocal looks
+        looks += 1
+        if looks == 30:
+            return guest.reboot_now()
+        call.write("stdout", b"scheduled\n" if looks < 30 else b"running\n")
+        return CommandResult(0)
+
+    guest.machine.on(r"(?::|rm -f (?P<path>\S+)); s=; if command -v systemctl .*", state)
+    assert run(guest, told, Shell.inline(["sudo shutdown -r +1"]), lambda _: CommandResult(0)).rebooted
+    assert guest.reconnects == 2
+
+
 def test_a_script_that_only_talks_of_a_reboot_goes_on(guest, told):
     outcome = run(guest, told, Shell.inline(["echo now; reboot --help"]), lambda _: CommandResult(0))
     assert not outcome.rebooted
