@@ -51,6 +51,8 @@ def show(loaded: Loaded | Validation) -> None:
 @click.option("--fail-on", type=click.Choice(["error", "warning", "info", "never"]), default=None,
               help="The least severity that fails (default: error).")  # fmt: skip
 @click.option("--shell-tools/--no-shell-tools", default=True, help="Run sh -n and ShellCheck over shell scripts.")
+@click.option("--fix", is_flag=True, help="Rewrite what is mechanical, show the difference, then check.")
+@click.option("--diff", is_flag=True, help="Show what --fix would change.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "sarif", "github"]), default="text")
 @click.option("--json", "as_json", is_flag=True, help="Short for --format json.")
 def command(templates: tuple[Path, ...], **options: Any) -> None:
@@ -60,7 +62,15 @@ def command(templates: tuple[Path, ...], **options: Any) -> None:
     A project file aib.toml beside or above a template sets what counts; `aib explain AIB046` explains a rule.
     Exit code 0: nothing that fails; 2: errors; 4: a file cannot be read.
     """
-    result = validate(templates, _given(options))
+    given = _given(options)
+    if options["fix"] or options["diff"]:
+        from orchestrator.verbs.fix import fix
+
+        for fixed in fix(templates, given, write=options["fix"]):
+            click.echo(fixed.diff, nl=False, err=options["fix"])
+        if not options["fix"]:
+            return
+    result = validate(templates, given)
     form = "json" if options["as_json"] else options["form"]
     _RENDERERS[form](result)
     click.get_current_context().exit(2 if result.failed else 0)

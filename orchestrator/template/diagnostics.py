@@ -29,8 +29,20 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """Replaces the characters `start` to `end` (offsets into the file's text) by `text`."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding of a rule (`AIB0xx`): message, JSON pointer, position, hint, and the source of the fact."""
+    """One finding of a rule (`AIB0xx`): message, JSON pointer, position, hint, and the source of the fact.
+
+    `fix` is how to correct it mechanically, when that cannot be wrong.
+    """
 
     rule: str
     severity: Severity
@@ -39,6 +51,7 @@ class Diagnostic:
     position: Position = Position()
     hint: str = ""
     source: str = ""
+    fix: tuple[Edit, ...] = ()
 
     def __str__(self) -> str:
         where = f"{self.position}: {self.severity} {self.rule} at {self.pointer or '/'}: {self.message}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.template.diagnostics import Severity
+from orchestrator.template.diagnostics import Edit, Severity
 from orchestrator.template.json_tokens import Token, tokens
 from orchestrator.template.node import UNKNOWN, Node
 from orchestrator.template.report import Report
@@ -54,13 +54,15 @@ class _Reader:
         self.counts = {Severity.ERROR: 0, Severity.WARNING: 0}
         self.implicit = False  # the text is a fragment: members without the braces around them
 
-    def say(self, is_error: bool, rule: str, offset: int, message: str, hint: str = "") -> None:
+    def say(
+        self, is_error: bool, rule: str, offset: int, message: str, hint: str = "", *, fix: tuple[Edit, ...] = ()
+    ) -> None:
         severity = Severity.ERROR if is_error else Severity.WARNING
         self.counts[severity] += 1
         if not is_error and self.counts[severity] > MAX_SYNTAX_WARNINGS:
             return
         position = self.source.position(offset)
-        self.report.at_position(severity, rule, position, message, hint=hint, source="RFC 8259")
+        self.report.at_position(severity, rule, position, message, hint=hint, source="RFC 8259", fix=fix)
         if is_error and self.counts[severity] >= MAX_SYNTAX_ERRORS:
             note = f"more than {MAX_SYNTAX_ERRORS} syntax errors: the rest of the file was not read"
             self.report.at_position(severity, rule, position, note)
@@ -249,7 +251,9 @@ class _Reader:
         self.stack.pop().node.end = token.end
 
     def _trailing_comma(self, frame: _Frame) -> None:
-        self.say(True, "AIB001", frame.node.end, "a comma before the closing bracket", "delete the comma")
+        at = frame.node.end
+        fix = (Edit(at, at + 1, ""),)
+        self.say(True, "AIB001", at, "a comma before the closing bracket", "delete the comma", fix=fix)
 
     def _wrong(self, token: Token, expected: str) -> None:
         if token.kind in _CLOSES:

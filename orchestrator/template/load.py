@@ -79,7 +79,7 @@ def inspect_templates(
     cannot be read.
     """
     report = Report()
-    file = str(path) if path is not None else "<text>"
+    file = str(path) if path is not None else "<stdin>" if text is None else "<text>"
     source = SourceText(read_text(path, report) if text is None else encodable(text, file, report), file)
     root = json_reader.read(source, report)
     root = placeholders.fill(root, settings, report)

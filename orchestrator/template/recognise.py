@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from orchestrator.template import fixes
 from orchestrator.template.node import Node
 from orchestrator.template.report import Report
 from orchestrator.template.schema.tables import RESOURCE_TYPE
@@ -77,15 +78,11 @@ def check_type(node: Node, report: Report) -> None:
     at = node.get("type")
     if at is None or not at.is_known or not isinstance(at.value, str):
         return  # reported as missing or mistyped
+    hint, fix = f"write {RESOURCE_TYPE}", fixes.replace_value(at, fixes.quote(RESOURCE_TYPE))
     if at.value.lower() == _PROVIDER:
-        report.error(
-            "AIB005",
-            at,
-            f"{at.value} is the provider, not a resource type",
-            hint=f"write {RESOURCE_TYPE}",
-            source="SEED S1",
-        )
+        message = f"{at.value} is the provider, not a resource type"
+        report.error("AIB005", at, message, hint=hint, source="SEED S1", fix=fix)
     elif at.value.lower() != _TYPE:
-        report.error("AIB005", at, f"type is {at.value!r}", hint=f"write {RESOURCE_TYPE}", source="SEED S1")
+        report.error("AIB005", at, f"type is {at.value!r}", hint=hint, source="SEED S1")
     elif at.value != RESOURCE_TYPE:
-        report.warning("AIB005", at, f"type is spelt {at.value!r}", hint=f"write {RESOURCE_TYPE}", source="SEED S1")
+        report.warning("AIB005", at, f"type is spelt {at.value!r}", hint=hint, source="SEED S1", fix=fix)

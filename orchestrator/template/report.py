@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from orchestrator.template.diagnostics import Diagnostic, Position, Severity
+from orchestrator.template.diagnostics import Diagnostic, Edit, Position, Severity
 from orchestrator.template.node import Node
+
+Fix = tuple[Edit, ...]
 
 
 class Report:
@@ -13,7 +15,16 @@ class Report:
         self.items: list[Diagnostic] = []
 
     def add(
-        self, severity: Severity, rule: str, at: Node, message: str, *, hint: str = "", source: str = "", key: str = ""
+        self,
+        severity: Severity,
+        rule: str,
+        at: Node,
+        message: str,
+        *,
+        hint: str = "",
+        source: str = "",
+        key: str = "",
+        fix: Fix = (),
     ) -> None:
         """Reports `message` at a node, or at the member `key` of an object."""
         if key:
@@ -22,25 +33,39 @@ class Report:
             position = at.key_position(key)
         else:
             pointer, position = at.pointer, at.position
-        self.items.append(Diagnostic(rule, severity, message, pointer, position, hint, source))
+        self.items.append(Diagnostic(rule, severity, message, pointer, position, hint, source, fix))
 
-    def error(self, rule: str, at: Node, message: str, *, hint: str = "", source: str = "", key: str = "") -> None:
+    def error(
+        self, rule: str, at: Node, message: str, *, hint: str = "", source: str = "", key: str = "", fix: Fix = ()
+    ) -> None:
         """The service would reject it, or it cannot work."""
-        self.add(Severity.ERROR, rule, at, message, hint=hint, source=source, key=key)
+        self.add(Severity.ERROR, rule, at, message, hint=hint, source=source, key=key, fix=fix)
 
-    def warning(self, rule: str, at: Node, message: str, *, hint: str = "", source: str = "", key: str = "") -> None:
+    def warning(
+        self, rule: str, at: Node, message: str, *, hint: str = "", source: str = "", key: str = "", fix: Fix = ()
+    ) -> None:
         """Likely to bite."""
-        self.add(Severity.WARNING, rule, at, message, hint=hint, source=source, key=key)
+        self.add(Severity.WARNING, rule, at, message, hint=hint, source=source, key=key, fix=fix)
 
-    def info(self, rule: str, at: Node, message: str, *, hint: str = "", source: str = "", key: str = "") -> None:
+    def info(
+        self, rule: str, at: Node, message: str, *, hint: str = "", source: str = "", key: str = "", fix: Fix = ()
+    ) -> None:
         """Advice."""
-        self.add(Severity.INFO, rule, at, message, hint=hint, source=source, key=key)
+        self.add(Severity.INFO, rule, at, message, hint=hint, source=source, key=key, fix=fix)
 
     def at_position(
-        self, severity: Severity, rule: str, position: Position, message: str, *, hint: str = "", source: str = ""
+        self,
+        severity: Severity,
+        rule: str,
+        position: Position,
+        message: str,
+        *,
+        hint: str = "",
+        source: str = "",
+        fix: Fix = (),
     ) -> None:
         """Reports something that has no node, such as a syntax error."""
-        self.items.append(Diagnostic(rule, severity, message, "", position, hint, source))
+        self.items.append(Diagnostic(rule, severity, message, "", position, hint, source, fix))
 
     @property
     def has_errors(self) -> bool:

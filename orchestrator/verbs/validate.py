@@ -84,8 +84,8 @@ def validate(paths: Sequence[Path], given: Given = _NOTHING) -> Validation:
     return Validation(tuple(files), tuple(templates), tuple(diagnostics), sources, failed)
 
 
-def validate_each(paths: Sequence[Path], given: Given = _NOTHING) -> Iterator[Checked]:
-    """The same file by file, as they are read."""
+def validate_each(paths: Sequence[Path], given: Given = _NOTHING, *, text: str | None = None) -> Iterator[Checked]:
+    """The same file by file, as they are read; `text` is judged in the place of what the one file holds."""
     projects: dict[Path, Selection] = {}
     for file in (file for path in paths for file in template_files(path)):
         is_stream = str(file) == "-"
@@ -97,6 +97,7 @@ def validate_each(paths: Sequence[Path], given: Given = _NOTHING) -> Iterator[Ch
         )
         loaded = inspect_templates(
             None if is_stream else file,
+            text,
             settings=given.settings,
             parameters=given.parameters,
             scope=given.scope,

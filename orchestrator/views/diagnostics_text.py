@@ -32,6 +32,7 @@ def to_json(item: Diagnostic) -> dict[str, Any]:
         "column": item.position.column,
         "hint": item.hint,
         "source": item.source,
+        "fixable": bool(item.fix),
     }
 
 

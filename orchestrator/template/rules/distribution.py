@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.template import resource_ids
+from orchestrator.template import fixes, resource_ids
+from orchestrator.template.diagnostics import Edit
 from orchestrator.template.node import Node
 from orchestrator.template.placeholders import is_open
 from orchestrator.template.report import Report
@@ -56,8 +57,24 @@ def regions(subject: Subject, report: Report) -> None:
             report.error("AIB060", new_way, "replicationRegions and targetRegions exclude each other", source="SWG")
         if old_way is not None and has_new:
             message = "replicationRegions is deprecated since 2022-07-01"
-            report.info("AIB061", target, message, hint="use targetRegions", source="NOTES", key="replicationRegions")
+            report.info(
+                "AIB061", target, message, hint="use targetRegions", source="NOTES", key="replicationRegions",
+                fix=_as_target_regions(target, old_way) if new_way is None else (),
+            )  # fmt: skip
         _storage(subject, target, report)
+
+
+def _as_target_regions(target: Node, old_way: Node) -> tuple[Edit, ...]:
+    """replicationRegions rewritten as targetRegions, where no storage type stands beside them."""
+    if target.get("storageAccountType") is not None:
+        return ()
+    edits = fixes.rename_key(target, "replicationRegions", "targetRegions")
+    for region in old_way.items():
+        edit = fixes.replace_value(region, f'{{ "name": {fixes.quote(region.value)} }}')
+        if not edit or not edits:
+            return ()
+        edits += edit
+    return edits
 
 
 def _storage(subject: Subject, target: Node, report: Report) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.template import fixes
 from orchestrator.template.node import Node
 from orchestrator.template.placeholders import is_open
 from orchestrator.template.report import Report
@@ -62,7 +63,10 @@ def checksums(subject: Subject, report: Report) -> None:
                 hint="64 hexadecimal digits, as `sha256sum FILE` prints them", source="SEED S19",
             )  # fmt: skip
         elif at.value != at.value.lower():
-            report.warning("AIB033", at, "sha256Checksum is not in lower case", hint=at.value.lower(), source="JSON")
+            report.warning(
+                "AIB033", at, "sha256Checksum is not in lower case", hint=at.value.lower(), source="JSON",
+                fix=fixes.replace_value(at, fixes.quote(at.value.lower())),
+            )  # fmt: skip
 
 
 def system_needs_elevation(subject: Subject, report: Report) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.template import durations
+from orchestrator.template import durations, fixes
 from orchestrator.template.node import Node
 from orchestrator.template.report import Report
 from orchestrator.template.subject import Subject
@@ -60,8 +60,12 @@ def restart_timeout(subject: Subject, report: Report) -> None:
         at, text = step.get("restartTimeout"), step.string("restartTimeout")
         seconds = durations.seconds(text) if text else None
         if at is not None and text and seconds is None:
-            hint = f"write {text.strip()}m" if text.strip().isdigit() else "for example 5m or 2h"
-            report.error("AIB053", at, f"restartTimeout {text!r} is no duration", hint=hint, source="SEED S20")
+            is_number = text.isascii() and text.isdigit() and len(text) < 6
+            report.error(
+                "AIB053", at, f"restartTimeout {text!r} is no duration", source="SEED S20",
+                hint=f"write {text}m" if is_number else "for example 5m or 2h",
+                fix=fixes.replace_value(at, fixes.quote(f"{text}m")) if is_number else (),
+            )  # fmt: skip
         elif at is not None and seconds is not None and seconds < 300:
             report.warning(
                 "AIB053", at, f"restartTimeout {text} is shorter than 5m", hint="5m or more", source="TRBL E19"

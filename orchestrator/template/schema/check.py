@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from orchestrator.template import fixes
 from orchestrator.template.arm.values import Unresolved
-from orchestrator.template.diagnostics import Severity
+from orchestrator.template.diagnostics import Edit, Severity
 from orchestrator.template.node import UNKNOWN, Node, kind_of
 from orchestrator.template.report import Report
 from orchestrator.template.schema.tables import Field, Tables, Variant, VariantType, is_strict, tables
@@ -135,6 +136,7 @@ class _Checker:
             "AIB010", given, f"{given.value!r} is no {variant.what}{self._service_says(node, variant)}",
             hint=f"did you mean {near}?" if near else f"one of {', '.join(usable)}",
             source="azure-docs#71715" if variant.what == "distributor" else "SWG",
+            fix=fixes.replace_value(given, fixes.quote(near)) if found is not None else (),
         )  # fmt: skip
         return found
 
@@ -149,23 +151,18 @@ class _Checker:
 
     def _array(self, node: Node, field: Field, kind: str, of: str) -> Node:
         if not node.is_array:
-            hint = (
-                f'write ["{node.value[:40]}"]'
-                if isinstance(node.value, str) and len(node.value) < 40
-                else "write [ ... ]"
-            )
-            if kind == "ints" and isinstance(node.value, str) and _is_int(node.value):
-                hint = f"write [{node.value}]"
-            self.report.error(field.rule, node, f"{field.name} must be an array, not {kind_of(node)}", hint=hint)
+            hint, fix = _as_array(node, kind)
+            message = f"{field.name} must be an array, not {kind_of(node)}"
+            self.report.error(field.rule, node, message, hint=hint, fix=fix)
             return node.derive(UNKNOWN)
         if kind == "array":
             if of in self.tables.variants:
                 variant = self.tables.variants[of]
-                return _with_items(node, [self.variant(item, variant) for item in node.items()])
+                return node.derive([self.variant(item, variant) for item in node.items()])
             fields = self.tables.objects[of]
-            return _with_items(node, [self.object(item, fields, of) for item in node.items()])
+            return node.derive([self.object(item, fields, of) for item in node.items()])
         wanted = Field(f"each element of {field.name}", "string" if kind == "strings" else "int", rule=field.rule)
-        return _with_items(node, [self._scalar(item, wanted, wanted.kind, "") for item in node.items()])
+        return node.derive([self._scalar(item, wanted, wanted.kind, "") for item in node.items()])
 
     def _map(self, node: Node, field: Field) -> Node:
         if not node.is_object:
@@ -197,12 +194,16 @@ class _Checker:
                 node,
                 f"{field.name} must be {words[kind]}, not {kind_of(node)}",
                 hint=_unquoted(value, kind),
+                fix=_unquote_fix(node, kind),
             )
             return node.derive(UNKNOWN)
         if field.enum and value not in field.enum:
             near = _nearest(value, list(field.enum))
             hint = f"did you mean {near}?" if near else f"one of {', '.join(field.enum)}"
-            self.report.error(field.rule, node, f"{field.name} cannot be {value!r}", hint=hint, source="SWG")
+            same_word = near.lower() == value.lower()
+            fix = fixes.replace_value(node, fixes.quote(near)) if same_word else ()
+            message = f"{field.name} cannot be {value!r}"
+            self.report.error(field.rule, node, message, hint=hint, source="SWG", fix=fix)
         low, high = field.min, field.max
         if kind == "int" and ((low is not None and value < low) or (high is not None and value > high)):
             span = f"between {low} and {high}" if high is not None else f"at least {low}"
@@ -221,6 +222,7 @@ class _Checker:
             self.report.add(
                 self.for_names, "AIB009", node, f"{name} is written {field.name}; {effect}",
                 hint=f"did you mean {field.name}?", source="NOTES May 2024", key=name,
+                fix=fixes.rename_key(node, name, field.name),
             )  # fmt: skip
         if field.alias and not field.is_in(self.version):
             self._unknown(node, name, fields, what, field.alias)
@@ -229,6 +231,7 @@ class _Checker:
             self.report.warning(
                 "AIB008", node, f"{name} of a {what} is really called {field.alias}; taken as such",
                 hint=f"write {field.alias}", source="SEED S32", key=name,
+                fix=fixes.rename_key(node, name, field.alias),
             )  # fmt: skip
         elif not field.is_in(self.version) and not field.ro:
             hint = _since_until(field.since, field.until)
@@ -250,6 +253,7 @@ class _Checker:
         self.report.add(
             self.for_names, "AIB008", node, message, key=name, source="NOTES May 2024",
             hint=f"did you mean {near}?" if near else "remove it, or check the spelling",
+            fix=fixes.rename_key(node, name, near) if meant or _is_surely(name, near) else (),
         )  # fmt: skip
 
     def _missing(self, node: Node, field: Field, what: str) -> None:
@@ -269,8 +273,15 @@ class _Checker:
         self.report.error(field.required, node, message, hint=f"add {field.name}", source=source)
 
 
-def _with_items(node: Node, items: list[Node]) -> Node:
-    return node.derive(items)
+def _as_array(node: Node, kind: str) -> tuple[str, tuple[Edit, ...]]:
+    """The hint and the fix for a lone value where an array belongs."""
+    value = node.value
+    if kind == "ints" and isinstance(value, str | int) and not isinstance(value, bool) and _is_int(str(value)):
+        return f"write [{int(value)}]", fixes.replace_value(node, f"[{int(value)}]")
+    if kind == "strings" and isinstance(value, str):
+        shown = fixes.quote(value) if len(value) < 40 else '"..."'
+        return f"write [{shown}]", fixes.replace_value(node, f"[{fixes.quote(value)}]")
+    return "write [ ... ]", ()
 
 
 def _unquoted(value: object, kind: str) -> str:
@@ -282,6 +293,23 @@ def _unquoted(value: object, kind: str) -> str:
     if kind == "string" and isinstance(value, int | float):
         return f'write "{str(value).lower() if isinstance(value, bool) else value}" in quotes'
     return ""
+
+
+def _unquote_fix(node: Node, kind: str) -> tuple[Edit, ...]:
+    value = node.value
+    if kind == "int" and isinstance(value, str) and _is_int(value):
+        return fixes.replace_value(node, str(int(value)))
+    if kind == "bool" and isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return fixes.replace_value(node, value.strip().lower())
+    if kind == "string" and isinstance(value, int) and not isinstance(value, bool):
+        return fixes.replace_value(node, f'"{value}"')
+    return ()
+
+
+def _is_surely(name: str, near: str) -> bool:
+    """Whether a misspelt name can be nothing else: the same letters, in another order or with underscores."""
+    plain = name.lower().replace("_", "").replace("-", "")
+    return bool(near) and sorted(plain) == sorted(near.lower())
 
 
 def _is_int(text: str) -> bool:
