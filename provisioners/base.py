@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from hypervisor.deadline import Deadline
 from hypervisor.errors import BuildError
 from provisioners.communicators.base import Communicator, OutputCallback
+
+AZURE_ENVIRONMENT: Mapping[str, str] = MappingProxyType(
+    {"PACKER_BUILDER_TYPE": "azure-arm", "PACKER_BUILD_NAME": "azure-arm"}
+)
+"""What the service's Packer adds to every script's environment (PKR; a public customization.log)."""
 
 
 class StepError(BuildError):
@@ -61,9 +67,7 @@ class Context:
     """One line about what is being done, for the log."""
     deviation: Callable[[str, str], None]
     """(code, message): where the emulator must differ from the service in this run."""
-    environment: dict[str, str] = field(
-        default_factory=lambda: {"PACKER_BUILDER_TYPE": "azure-arm", "PACKER_BUILD_NAME": "azure-arm"}
-    )
+    environment: dict[str, str] = field(default_factory=lambda: dict(AZURE_ENVIRONMENT))
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ class Generalize:
                 context.output("stdout", content if content.endswith(b"\n") else content + b"\n")
             said = Capture(64 * 1024, context.output)
             result = guest.communicator.run(
-                self._command(state),
+                generalize_command(self.path, state),
                 deadline=context.deadline,
                 output=said,
                 stdin=_payload("forget-seed.sh"),
@@ -101,11 +101,6 @@ class Generalize:
             raise StepError(f"the guest cannot be reached: {error.message}", hint=error.hint) from error
         self._judge(state, result, said)
         return Outcome(exit_code=result.exit_code or 0, notes=(NOTE[state], *_warnings(said)))
-
-    def _command(self, state: ScriptState) -> str:
-        """One root shell for both parts: after the first there is no account left that could use sudo again."""
-        first = ":" if state == "missing" else f"sh {quote(self.path)} </dev/null"
-        return f"sudo -n sh -c {quote(f'{first}; code=$?; sh -s; exit $code')}"
 
     def _judge(self, state: ScriptState, result: CommandResult, said: Capture) -> None:
         everything = said.text + said.error_text
@@ -124,6 +119,13 @@ class Generalize:
                 guest_exit_code=0,
                 command=f"sudo sh {self.path}",
             )
+
+
+def generalize_command(path: str, state: ScriptState = "default") -> str:
+    """One root shell for the script and for what follows on standard input (`forget-seed.sh`): after the first there is
+    no account left that could use sudo again."""
+    first = ":" if state == "missing" else f"sh {quote(path)} </dev/null"
+    return f"sudo -n sh -c {quote(f'{first}; code=$?; sh -s; exit $code')}"
 
 
 def _read_script(guest: Guest, path: str, context: Context) -> bytes | None:

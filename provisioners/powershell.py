@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,11 +42,16 @@ class LinuxPowerShell:
         """See `Provisioner.apply`; a guest without PowerShell is a `StepError`."""
         _require_pwsh(guest, context)
         path = script_path(".ps1")
-        variables = assignments(context.environment)
-        run = f"pwsh -NoProfile -NonInteractive -File {path}"
-        command = f"sudo -n env {variables} {run}" if self.run_elevated else f"{variables} {run}"
+        command = pwsh_command(path, context.environment, elevated=self.run_elevated)
         script = RemoteScript(self.content, path, command, self.valid_exit_codes, self.reboot_limit)
         return script.run(guest, context)
+
+
+def pwsh_command(path: str, environment: Mapping[str, str], *, elevated: bool) -> str:
+    """The command line that runs the script at `path`."""
+    variables = assignments(environment)
+    run = f"pwsh -NoProfile -NonInteractive -File {path}"
+    return f"sudo -n env {variables} {run}" if elevated else f"{variables} {run}"
 
 
 def _require_pwsh(guest: Guest, context: Context) -> None:
