@@ -125,7 +125,7 @@ def generalize_command(path: str, state: ScriptState = "default") -> str:
     """One root shell for the script and for what follows on standard input (`forget-seed.sh`): after the first there is
     no account left that could use sudo again."""
     first = ":" if state == "missing" else f"sh {quote(path)} </dev/null"
-    return f"sudo -n sh -c {quote(f'{first}; code=$?; sh -s; exit $code')}"
+    return f"sudo -n sh -c {quote(f'{first}; code=$?; cd /; sh -s; exit $code')}"
 
 
 def _read_script(guest: Guest, path: str, context: Context) -> bytes | None:

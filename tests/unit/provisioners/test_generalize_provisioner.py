@@ -43,7 +43,9 @@ def linux(guest):
         return CommandResult(code, connection_lost=code is None)
 
     machine.on(rf"if sudo -n test -e {PATH}; then sudo -n cat {PATH}; else exit 44; fi", read)
-    machine.on(rf"sudo -n sh -c '(?P<first>:|sh {re.escape(PATH)} </dev/null); code=\$\?; sh -s; exit \$code'", execute)
+    machine.on(
+        rf"sudo -n sh -c '(?P<first>:|sh {re.escape(PATH)} </dev/null); code=\$\?; cd /; sh -s; exit \$code'", execute
+    )
     return guest
 
 
