@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.template import build_model, json_reader, placeholders, rules
+from orchestrator.template import json_reader, placeholders, rules
 from orchestrator.template.arm import expand
 from orchestrator.template.arm.functions_azure import Scope
 from orchestrator.template.diagnostics import Diagnostic, InvalidTemplate, Severity
@@ -97,7 +97,7 @@ def inspect_templates(
         report.items += [item for item in own.items if item.rule not in silenced]
     one_staging_group_each(subjects, report)
     good = () if report.has_errors else checked
-    templates = tuple(build_model.build(subject) for subject in good) if typed else ()
+    templates = _typed(good) if typed else ()
     return Loaded(templates, report.sorted(), sources, tuple(subject.name for subject in good))
 
 
@@ -153,6 +153,12 @@ def choose(loaded: Loaded, name: str = "") -> Template:
         extra = Diagnostic("AIB005", Severity.ERROR, message, hint="choose one by its name (--name)")
         raise InvalidTemplate((*loaded.diagnostics, extra))
     return chosen[0]
+
+
+def _typed(subjects: Iterable[Subject]) -> tuple[Template, ...]:
+    from orchestrator.template.build_model import build  # a check alone needs none of the typed classes
+
+    return tuple(build(subject) for subject in subjects)
 
 
 def _subjects(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -26,7 +27,9 @@ def read_text(path: Path | None, report: Report) -> str:
 
 def _bounded(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(MAX_FILE_SIZE + 1)
+        # A read of the limit itself would make room for all of it each time.
+        size = os.fstat(file.fileno()).st_size
+        return file.read(size + 1 if 0 < size <= MAX_FILE_SIZE else MAX_FILE_SIZE + 1)
 
 
 def _decode(data: bytes, source: SourceText, report: Report) -> str:

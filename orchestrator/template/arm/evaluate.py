@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -322,6 +321,8 @@ def _utc_now(call: Call, context: Context) -> str:
 
 def _new_guid(call: Call, context: Context) -> str:
     context.notes["newGuid() has a fixed local value here"] = None
+    import uuid  # few expressions pay for it
+
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"newGuid {call.offset}"))
 
 

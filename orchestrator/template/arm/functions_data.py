@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from typing import Any
 
@@ -201,6 +200,8 @@ def cidr_host(value: Any, index: Any) -> str:
 
 def _network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
+        import ipaddress  # few expressions pay for it
+
         return ipaddress.ip_network(text_of(value), strict=False)
     except ValueError as error:
         raise ExpressionError(str(error)) from None

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import re
-import uuid
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, unquote, urljoin
@@ -15,7 +13,7 @@ from urllib.parse import quote, unquote, urljoin
 from orchestrator.template.arm.expression import ExpressionError
 from orchestrator.template.arm.values import MAX_STRING, check_size, kind, text
 
-_GUID_SPACE = uuid.UUID("11fb06fb-712d-4ddd-98c7-e71bbd588830")
+_GUID_SPACE = "11fb06fb-712d-4ddd-98c7-e71bbd588830"
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _FLOAT = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?")
 _HOLE = re.compile(r"\{\{|\}\}|\{(\d{1,4})(?:,(-?\d{1,4}))?(?::([^{}]*))?\}|[{}]")
@@ -23,7 +21,8 @@ _HOLE = re.compile(r"\{\{|\}\}|\{(\d{1,4})(?:,(-?\d{1,4}))?(?::([^{}]*))?\}|[{}]
 
 def want(value: Any, wanted: str, what: str) -> Any:
     """`value` when it has the ARM type `wanted` (several separated by |)."""
-    if kind(value) not in wanted.split("|"):
+    found = kind(value)
+    if found != wanted and found not in wanted.split("|"):
         raise ExpressionError(f"{what} must be {wanted.replace('|', ' or ')}, not {kind(value)}")
     return value
 
@@ -44,13 +43,17 @@ def whole(value: Any, what: str = "the argument") -> int:
 
 def unique_string(*parts: Any) -> str:
     """13 letters and digits that depend on the parts. Azure's own hash is not published: a documented stand-in."""
+    import hashlib  # few expressions pay for it
+
     digest = hashlib.sha256("\0".join(text(part) for part in parts).encode()).digest()
     return "".join(_ALPHABET[byte % 32] for byte in digest[:13])
 
 
 def guid(*parts: Any) -> str:
     """A version 5 UUID of the parts; Azure's namespace is not confirmed: a documented stand-in."""
-    return str(uuid.uuid5(_GUID_SPACE, "-".join(text(part) for part in parts)))
+    import uuid  # few expressions pay for it
+
+    return str(uuid.uuid5(uuid.UUID(_GUID_SPACE), "-".join(text(part) for part in parts)))
 
 
 def substring(value: Any, start: Any, length: Any = None) -> str:

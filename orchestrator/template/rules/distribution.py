@@ -70,6 +70,8 @@ def _as_target_regions(target: Node, old_way: Node) -> tuple[Edit, ...]:
         return ()
     edits = fixes.rename_key(target, "replicationRegions", "targetRegions")
     for region in old_way.items():
+        if not isinstance(region.value, str):
+            return ()
         edit = fixes.replace_value(region, f'{{ "name": {fixes.quote(region.value)} }}')
         if not edit or not edits:
             return ()
