@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import tempfile
-import traceback
 from pathlib import Path
 
 import click
@@ -68,6 +66,9 @@ def show_error(error: AibError) -> None:
 
 def keep_traceback() -> Path:
     """Write the current traceback to a private file and return its path; our bugs never spill over a terminal."""
+    import tempfile  # no run without a bug pays for these
+    import traceback
+
     handle, name = tempfile.mkstemp(prefix="aib-traceback-", suffix=".txt")
     with os.fdopen(handle, "w") as file:
         file.write(traceback.format_exc())

@@ -9,16 +9,15 @@ Everything that is wrong is collected on the way and comes back, or is raised, a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.template import json_reader, placeholders, rules
 from orchestrator.template.arm import expand
 from orchestrator.template.arm.functions_azure import Scope
 from orchestrator.template.diagnostics import Diagnostic, InvalidTemplate, Severity
-from orchestrator.template.model import Template
 from orchestrator.template.node import Node
 from orchestrator.template.read_file import encodable, read_text
 from orchestrator.template.recognise import find, is_deployment
@@ -29,6 +28,9 @@ from orchestrator.template.schema.tables import DEFAULT_VERSION, nearest_version
 from orchestrator.template.selection import silenced_by_tag
 from orchestrator.template.source_text import SourceText
 from orchestrator.template.subject import Subject
+
+if TYPE_CHECKING:
+    from orchestrator.template.model import Template
 
 _NOTHING: Mapping[str, Any] = {}
 _HERE = Scope()

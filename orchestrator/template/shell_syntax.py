@@ -6,19 +6,18 @@ Without a tool its part is left out; nothing is guessed in its place.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import re
-import tempfile
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hypervisor.deadline import Deadline
 from hypervisor.errors import AibError
-from hypervisor.process import require, run
 
 MAX_SCRIPT = 500_000  # bytes
 TOOL_SECONDS = 20.0
@@ -62,6 +61,9 @@ def check(script: bytes, cache: Path | None) -> tuple[Finding, ...]:
 
 
 def _syntax(shell: str, text: bytes) -> Iterator[Finding]:
+    from hypervisor.deadline import Deadline  # only scripts that were never checked pay for processes
+    from hypervisor.process import run
+
     try:
         done = run([shell, "-n"], deadline=Deadline.after(TOOL_SECONDS, f"{shell} -n"), input=text, check=False)
     except AibError:
@@ -74,6 +76,9 @@ def _syntax(shell: str, text: bytes) -> Iterator[Finding]:
 
 
 def _shellcheck(shell: str, text: bytes) -> Iterator[Finding]:
+    from hypervisor.deadline import Deadline
+    from hypervisor.process import run
+
     argv = ["shellcheck", "--norc", "-f", "json", "-s", shell, "-S", "warning", "-"]
     try:
         done = run(argv, deadline=Deadline.after(TOOL_SECONDS, "shellcheck"), input=text, check=False)
@@ -90,14 +95,17 @@ def _shellcheck(shell: str, text: bytes) -> Iterator[Finding]:
 
 def _key(shell: str, text: bytes) -> str:
     """Digest of the script, the shell, and the tools that would look at it."""
-    digest = hashlib.sha256(text)
-    for tool in (shell, "shellcheck"):
-        try:
-            stat = require(tool).stat()
-            digest.update(f"{tool} {stat.st_size} {stat.st_mtime_ns}".encode())
-        except AibError:
-            digest.update(f"no {tool}".encode())
-    return digest.hexdigest()
+    return hashlib.sha256(text + _tool(shell) + _tool("shellcheck")).hexdigest()
+
+
+@functools.cache
+def _tool(name: str) -> bytes:
+    """What tells one installed version of a tool from another."""
+    path = shutil.which(name)
+    if path is None:
+        return f" no {name}".encode()
+    stat = Path(path).stat()
+    return f" {name} {stat.st_size} {stat.st_mtime_ns}".encode()
 
 
 def _kept(file: Path | None) -> tuple[Finding, ...] | None:
@@ -115,6 +123,8 @@ def _keep(file: Path | None, findings: Sequence[Finding]) -> None:
     data = [{name: getattr(f, name) for name in Finding.__slots__} for f in findings]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        import tempfile  # only what is new is written
+
         handle, name = tempfile.mkstemp(dir=file.parent)
         with os.fdopen(handle, "w") as out:
             json.dump(data, out)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.template.arm.expression import ExpressionError
 from orchestrator.template.arm.functions_text import text_of, want, whole
 from orchestrator.template.arm.values import MAX_ITEMS, MAX_STRING, Unresolved, kind, text
+
+if TYPE_CHECKING:
+    import ipaddress
 
 
 def concat(*values: Any) -> Any:
@@ -199,9 +202,9 @@ def cidr_host(value: Any, index: Any) -> str:
 
 
 def _network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    try:
-        import ipaddress  # few expressions pay for it
+    import ipaddress  # few expressions pay for it
 
+    try:
         return ipaddress.ip_network(text_of(value), strict=False)
     except ValueError as error:
         raise ExpressionError(str(error)) from None

@@ -61,12 +61,14 @@ def check_size(value: Any) -> Any:
     return value
 
 
+_KINDS = {
+    str: "string", Unresolved: "string", bool: "bool", int: "int", float: "float", list: "array", dict: "object",
+}  # fmt: skip
+
+
 def kind(value: Any) -> str:
     """The ARM word for the type of a value."""
-    if isinstance(value, bool):
-        return "bool"
-    words = {str: "string", int: "int", float: "float", list: "array", dict: "object"}
-    return next((word for cls, word in words.items() if isinstance(value, cls)), "null")
+    return _KINDS.get(type(value), "null")
 
 
 def text(value: Any) -> str:

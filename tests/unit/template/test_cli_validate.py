@@ -156,7 +156,7 @@ def test_findings_of_the_shell_tools_are_kept(tmp_path: Path, monkeypatch: pytes
     script = b"if true; then\n"
     first = shell_syntax.check(script, tmp_path)
     assert [f.tool for f in first][:1] == ["sh -n"]
-    monkeypatch.setattr(shell_syntax, "run", None)  # a second look may start no program
+    monkeypatch.setattr("hypervisor.process.run", None)  # a second look may start no program
     assert shell_syntax.check(script, tmp_path) == first
     next(tmp_path.iterdir()).write_text("torn")
     monkeypatch.undo()
