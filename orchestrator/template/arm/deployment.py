@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from orchestrator.template.arm.evaluate import Context, Reported, at, copy_loops, value_of
+from orchestrator.template.arm.context import Context, Reported
+from orchestrator.template.arm.evaluate import at, copy_loops, value_of
 from orchestrator.template.arm.expression import ExpressionError
 from orchestrator.template.arm.functions_azure import Scope
 from orchestrator.template.arm.values import Budget, Unresolved, kind

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from orchestrator.template.arm.context import Context, Reported
 from orchestrator.template.arm.deployment import Deployment, Shared, say_error
-from orchestrator.template.arm.evaluate import Context, Reported, at, copy_loops, evaluate_text, loop_count, value_of
+from orchestrator.template.arm.evaluate import at, copy_loops, evaluate_text, loop_count, value_of
 from orchestrator.template.arm.expression import ExpressionError, is_expression
 from orchestrator.template.arm.functions_azure import Scope
 from orchestrator.template.arm.functions_text import want

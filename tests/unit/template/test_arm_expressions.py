@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.template.arm.evaluate import Context, Copies, evaluate_text
+from orchestrator.template.arm.context import Context, Copies
+from orchestrator.template.arm.evaluate import evaluate_text
 from orchestrator.template.arm.expression import ExpressionError, parse
 from orchestrator.template.arm.functions_azure import Scope
 from orchestrator.template.arm.values import Budget, Unresolved

@@ -28,7 +28,7 @@ from orchestrator.template.model import (
     VnetConfig,
     WindowsRestart,
     WindowsUpdate,
-)
+)  # fmt: skip
 
 SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/rg"
 IMAGE = f"{SUBSCRIPTION}/providers/Microsoft.Compute/images/base"
