@@ -48,7 +48,6 @@ class Context:
     copies: Copies = field(default_factory=Copies)
     lambdas: Mapping[str, Any] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
-    levels: int = 0
 
     def within(self, **changes: Any) -> Context:
         """The same context with some things changed; notes and budget stay shared."""

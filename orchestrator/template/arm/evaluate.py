@@ -29,7 +29,7 @@ from orchestrator.template.arm.functions_text import whole
 from orchestrator.template.arm.values import Unresolved, check_size, text
 from orchestrator.template.node import Node
 
-MAX_LEVELS = 60  # nested evaluations: calls within variables within calls, up to nine Python frames each
+MAX_LEVELS = 75  # nested evaluations: calls within variables within calls, up to nine Python frames each
 MAX_COPIES = 800  # ARM's limit of a copy loop
 
 _SPECIAL: Mapping[str, Special] = {**functions_special.FUNCTIONS, **functions_lambda.FUNCTIONS}
@@ -55,9 +55,9 @@ def evaluate(tree: Expression, context: Context) -> Any:
     context.budget.spend()
     if isinstance(tree, Literal):
         return tree.value
-    if context.levels >= MAX_LEVELS:
+    if context.budget.levels >= MAX_LEVELS:
         raise ExpressionError("expressions are nested too deeply", tree.offset, "does a variable depend on itself?")
-    context.levels += 1
+    context.budget.levels += 1
     try:
         value = _call(tree, context) if isinstance(tree, Call) else _access(tree, context)
         return check_size(value)
@@ -66,7 +66,7 @@ def evaluate(tree: Expression, context: Context) -> Any:
             error.offset = tree.offset
         raise
     finally:
-        context.levels -= 1
+        context.budget.levels -= 1
 
 
 def value_of(node: Node, context: Context) -> Any:

@@ -27,12 +27,16 @@ class Unresolved(str):
 
 
 class Budget:
-    """Bounds what one file may make us do; a hostile copy loop runs into it instead of into memory."""
+    """Bounds what one file may make us do; a hostile copy loop runs into it instead of into memory.
 
-    __slots__ = ("left",)
+    `levels` counts the evaluations that are under way inside one another, through variables and parameters too.
+    """
+
+    __slots__ = ("left", "levels")
 
     def __init__(self, work: int = MAX_WORK) -> None:
         self.left = work
+        self.levels = 0
 
     def spend(self, amount: int = 1) -> None:
         """Raises ExpressionError when there is none left."""
