@@ -1,12 +1,15 @@
 .DEFAULT_GOAL := help
 VENV := .venv
 AIB := $(VENV)/bin/aib
+FUZZ_SECONDS ?= 300
 
 .PHONY: help
 help:
 	@echo "make demo    build fixtures/templates/hello-linux.json to the end"
 	@echo "make test    run all tests (real virtual machines included)"
 	@echo "make check   linters, types and the tests that need no virtual machine"
+	@echo "make bench   time validate beside packer validate"
+	@echo "make fuzz    fuzz the template loader and the expressions (FUZZ_SECONDS=300 each)"
 
 .PHONY: setup
 setup: $(VENV)/.installed
@@ -38,4 +41,17 @@ check: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/pytest -m "not vm"
+	$(VENV)/bin/pytest -m "not vm and not install"
+
+.PHONY: bench
+bench: setup
+	$(VENV)/bin/python tests/bench/validate_bench.py
+
+# atheris comes for Linux and macOS alone, and only this target needs it.
+.PHONY: fuzz
+fuzz: setup
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[fuzz]'
+	mkdir -p build/fuzz
+	cd build/fuzz && for what in templates expressions; do \
+		../../$(VENV)/bin/python ../../tests/fuzz/fuzz_$$what.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 $$what || exit 1; \
+	done
