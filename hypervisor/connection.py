@@ -85,6 +85,15 @@ class Hypervisor:
         self._uuids.clear()
 
 
+def check_uri(connect: str) -> None:
+    """Raise HostError when `connect` is not a connection that can be opened here; cheap, so that it can come first."""
+    if connect != EMBED and connect not in _DAEMONS:
+        raise HostError(
+            f"--connect {connect}: only {', '.join((EMBED, *_DAEMONS))} are supported",
+            hint="a build uses local paths, ports and sockets; run aib on the machine that shall run the VM",
+        )
+
+
 @contextlib.contextmanager
 def open_hypervisor(
     connect: str = EMBED, *, root: Path | None = None, cache: Path | None = None
@@ -98,11 +107,7 @@ def open_hypervisor(
 
     Raises HostError when libvirt is missing, refuses, or the URI is none of these.
     """
-    if connect != EMBED and connect not in _DAEMONS:
-        raise HostError(
-            f"--connect {connect}: only {', '.join((EMBED, *_DAEMONS))} are supported",
-            hint="a build uses local paths, ports and sockets; run aib on the machine that shall run the VM",
-        )
+    check_uri(connect)
     cache = cache or platformdirs.user_cache_path("aib")
     opened = _open_embedded(root, cache) if connect == EMBED else _open_daemon(connect, root)
     with opened as hypervisor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hypervisor import accel, appliance
 from hypervisor.appliance import Appliance
-from hypervisor.connection import Hypervisor, open_hypervisor
+from hypervisor.connection import Hypervisor, check_uri, open_hypervisor
 from hypervisor.deadline import CancelToken, Deadline
 from hypervisor.errors import BuildError, HostError
 from hypervisor.spec import AccelName
@@ -92,6 +92,7 @@ class Run:
     def execute(self) -> Executed:
         """Plan and run; raises an error of the tree on every failure but a partial distribution."""
         self.phase("Preparing", "Queued")
+        check_uri(self.job.options.connect)
         before = Deadline.after(PREPARATION_TIME, "the time for preparing the inputs", self.token)
         plan = self._plan(before)
         self.api_version = plan.api_version
@@ -158,7 +159,7 @@ class Run:
     def _build(self, plan: RunPlan, tools: Appliance, deadline: Deadline) -> tuple[Customized, tuple[Artifact, ...]]:
         """Everything that needs the hypervisor; raises the validators' error unless distribution goes on."""
         identity = BuildIdentity.create()
-        self.journal.redact(identity.secrets())
+        self.journal.redact((*identity.secrets(), *identity.guest_secrets()))
         options = self.job.options
         chosen = accel.choose(options.accel, kernel=tools.kernel, cache=self.store.home / "accel")
         self.say(f"Acceleration: {chosen.name} ({chosen.reason})")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from orchestrator.build.job import Job
 from orchestrator.build.options import BuildOptions
+from orchestrator.build.requirements import require_build_extra
 from orchestrator.build.supervisor import Ended, supervise
 from orchestrator.record import files
 from orchestrator.record.events import Stamped
@@ -52,9 +53,10 @@ def build(checked: Checked, store: Store, shower: Shower) -> Ended:
     """Run a template to its end in a worker process.
 
     A failed build is an `Ended` with its exit code, not an exception; raises `InvalidTemplate` and what the store
-    raises before there is a run.
+    raises before there is a run, and `HostError` when this installation has only the checker.
     """
     template = checked.template()
+    require_build_extra()
     with store.new_run(template.name) as folder:
         raw = Redactor().text(json.dumps(template.raw, indent=4, ensure_ascii=False, default=str))
         files.publish(folder.template, raw.encode() + b"\n")

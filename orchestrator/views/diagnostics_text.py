@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from orchestrator.template.diagnostics import Diagnostic, Severity
 from orchestrator.template.source_text import SourceText
 
 MAX_LINE = 110
+_SIGNATURE = re.compile(r"(?<=[?&]sig=)[^&\"\s]+", re.IGNORECASE)
 _COLOURS = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.INFO: "36"}
 
 
@@ -58,6 +60,7 @@ def _block(item: Diagnostic, source: SourceText | None, *, colour: bool) -> Iter
 
 def _excerpt(line: str, number: int, column: int) -> Iterator[str]:
     """The line with a caret below the column; a long line is cut to the part around it."""
+    line = _SIGNATURE.sub(lambda found: "*" * len(found.group()), line)  # as long as before: the caret stays right
     start = max(0, column - 1 - MAX_LINE // 2) if len(line) > MAX_LINE else 0
     cut = _printable(line[start : start + MAX_LINE].replace("\t", " "))
     before, after = ("..." if start else ""), ("..." if start + MAX_LINE < len(line) else "")

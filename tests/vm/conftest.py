@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.vm.support import SCOPE, TINY_URN, Home, qemus_of
+from tests.vm.system_daemon import system_daemon  # noqa: F401 -- a fixture is used by its name
 
 
 @pytest.fixture(scope="session")

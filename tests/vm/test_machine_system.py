@@ -7,12 +7,10 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import libvirt
 import pytest
 
 from hypervisor.connection import Hypervisor, open_hypervisor
@@ -23,61 +21,7 @@ from hypervisor.sweep import sweep_daemon
 
 pytestmark = pytest.mark.vm
 ROOT = Path(__file__).parents[2]
-SOCKET = Path("/run/libvirt/libvirt-sock")
 URI = "qemu:///system"
-
-# A mount namespace of its own with a /dev/kvm that libvirt's user may open: where the node says something else than
-# what QEMU finds as root, libvirt takes its capability cache for stale at every look-up, and a start takes minutes.
-DAEMONS = """
-    set -e
-    if [ -e /dev/kvm ]; then
-        folder=$(mktemp -d)
-        mount -t tmpfs none "$folder"
-        mknod -m 660 "$folder/kvm" c 10 232
-        chgrp kvm "$folder/kvm"
-        mount --bind "$folder/kvm" /dev/kvm
-        umount -l "$folder"
-        rmdir "$folder"
-    fi
-    virtlogd &
-    logd=$!
-    libvirtd &
-    libvirtd=$!
-    trap 'kill "$libvirtd" "$logd"' TERM
-    wait "$libvirtd" || true
-    wait "$libvirtd" "$logd" || true
-"""
-
-
-@pytest.fixture(scope="module")
-def system_daemon() -> Iterator[None]:
-    """The machine's own system daemon where one runs, else one for these tests."""
-    if SOCKET.exists() and _answers():
-        yield
-        return
-    if os.getuid() != 0:
-        pytest.skip("no system libvirtd runs, and only root can start one")
-    SOCKET.parent.mkdir(exist_ok=True)
-    words = ["unshare", "--mount", "sh", "-c", textwrap.dedent(DAEMONS)]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/") as daemons:
-        try:
-            end = time.monotonic() + 60
-            while not _answers():
-                assert daemons.poll() is None, "libvirtd ended"
-                assert time.monotonic() < end, "libvirtd does not answer"
-                time.sleep(0.1)
-            yield
-        finally:
-            daemons.terminate()
-
-
-def _answers() -> bool:
-    libvirt.registerErrorHandler(lambda *_: None, None)
-    try:
-        libvirt.openReadOnly(URI).close()
-    except libvirt.libvirtError:
-        return False
-    return True
 
 
 @pytest.fixture
