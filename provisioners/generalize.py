@@ -34,6 +34,11 @@ def default_script(api_version: str) -> str:
     return _payload("deprovision-2019.sh" if old else "deprovision.sh").decode()
 
 
+def forget_seed() -> bytes:
+    """What root runs after the deprovision script, so that the build VM's private host key does not stay."""
+    return _payload("forget-seed.sh")
+
+
 def place_default_script(guest: Guest, text: str, path: str, context: Context) -> None:
     """Put the default script where the service puts it, before the first step; readable, owned by the login user."""
     try:
@@ -95,7 +100,7 @@ class Generalize:
                 generalize_command(self.path, state),
                 deadline=context.deadline,
                 output=said,
-                stdin=_payload("forget-seed.sh"),
+                stdin=forget_seed(),
             )
         except CommunicatorError as error:
             raise StepError(f"the guest cannot be reached: {error.message}", hint=error.hint) from error

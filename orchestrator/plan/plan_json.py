@@ -26,7 +26,7 @@ _TARGET_NAMES = {cls: name for name, cls in _TARGETS.items()}
 
 def to_json(plan: RunPlan) -> dict[str, Any]:
     """The plan as plain JSON data, without secrets."""
-    return {"version": VERSION, **_plain(plan)}
+    return {"version": VERSION, **plain(plan)}
 
 
 def from_json(data: Mapping[str, Any]) -> RunPlan:
@@ -44,16 +44,16 @@ def from_json(data: Mapping[str, Any]) -> RunPlan:
     return plan
 
 
-def _plain(value: Any) -> Any:
-    """Dataclasses to dictionaries, tuples to lists, paths to text; distributors say their `type`."""
+def plain(value: Any) -> Any:
+    """Dataclasses to dictionaries, tuples to lists, paths to text; distributors say their `type`; no SAS signature."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         kind = _TARGET_NAMES.get(type(value))
         return {"type": kind, **fields} if kind else fields
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return _CLEAN.text(str(value)) if isinstance(value, str | Path) else value
 
 
