@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -77,6 +78,9 @@ def keep_traceback() -> Path:
 
 def main() -> None:
     """Run the command line; every expected failure becomes one message and its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names need not be text, nor a terminal's encoding UTF-8: show such characters escaped (stderr does).
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = aib.main(standalone_mode=False)
     except click.UsageError as error:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import bench_templates
 
@@ -63,7 +64,7 @@ def interleaved(
     return samples
 
 
-def row(name: str, samples: list[Sample], base: list[Sample] | None) -> dict[str, object]:
+def row(name: str, samples: list[Sample], base: list[Sample] | None) -> dict[str, Any]:
     """Medians, the range, and the median of the pairwise ratios to `base`."""
     ratios = [own.wall / other.wall for own, other in zip(samples, base, strict=True)] if base else []
     return {
@@ -78,25 +79,21 @@ def row(name: str, samples: list[Sample], base: list[Sample] | None) -> dict[str
     }
 
 
-def table(rows: list[dict[str, object]]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     """The rows in Markdown."""
     lines = [
         "| what | n | wall median (min-max) ms | CPU ms | memory MiB | ratio to Packer |",
         "|---|---|---|---|---|---|",
     ]
     for r in rows:
-        wall, low, high, cpu = (
-            float(str(r[key])) * 1000 for key in ("wall_median", "wall_min", "wall_max", "cpu_median")
-        )
-        ratio = f"{float(str(r['ratio_to_packer'])):.2f}" if r["ratio_to_packer"] is not None else "-"
-        memory = float(str(r["memory_max"]))
-        lines.append(
-            f"| {r['what']} | {r['n']} | {wall:.0f} ({low:.0f}-{high:.0f}) | {cpu:.0f} | {memory:.0f} | {ratio} |"
-        )
+        wall, low, high, cpu = (r[key] * 1000 for key in ("wall_median", "wall_min", "wall_max", "cpu_median"))
+        ratio = f"{r['ratio_to_packer']:.2f}" if r["ratio_to_packer"] is not None else "-"
+        times = f"{wall:.0f} ({low:.0f}-{high:.0f}) | {cpu:.0f}"
+        lines.append(f"| {r['what']} | {r['n']} | {times} | {r['memory_max']:.0f} | {ratio} |")
     return "\n".join(lines)
 
 
-def run(rounds: int, many: int, folder: Path) -> dict[str, object]:
+def run(rounds: int, many: int, folder: Path) -> dict[str, Any]:
     """All measurements, in `folder`."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "AIB_HOME": str(folder / "home")}
     one, crowd = folder / "one", folder / "many"
@@ -135,7 +132,7 @@ def run(rounds: int, many: int, folder: Path) -> dict[str, object]:
         "ratio_per_template_of_many": each / one_packer if one_packer else None,
         "memory_growth_mib": max(s.memory for s in whole) - max(s.memory for s in tenth),
         "within_limits": {
-            "one": float(str(rows[1]["wall_median"])) <= LIMITS["one"],
+            "one": rows[1]["wall_median"] <= LIMITS["one"],
             "many": statistics.median(s.wall for s in whole) <= LIMITS["many"] * many / 1000,
         },
         "samples": {name: [asdict(s) for s in own] for name, own in samples.items()},
@@ -151,11 +148,13 @@ def main() -> None:
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="aib-bench-") as folder:
         result = run(given.rounds, given.templates, Path(folder))
-    print(table(result["rows"]))  # type: ignore[arg-type] # the JSON document is typed loosely
-    each, ratio = float(str(result["seconds_per_template_of_many"])), result["ratio_per_template_of_many"]
-    beside = f", {float(str(ratio)):.3f} of one packer validate" if ratio else ""
-    print(f"\nOf many templates one takes {each * 1000:.2f} ms{beside}; ten times as many take "
-          f"{float(str(result['memory_growth_mib'])):.0f} MiB more. Limits kept: {result['within_limits']}")  # fmt: skip
+    print(table(result["rows"]))
+    each, ratio, growth = (
+        result[key] for key in ("seconds_per_template_of_many", "ratio_per_template_of_many", "memory_growth_mib")
+    )
+    beside = f", {ratio:.3f} of one packer validate" if ratio else ""
+    print(f"\nOf many templates one takes {each * 1000:.2f} ms{beside}; ten times as many take {growth:.0f} MiB more.")
+    print(f"Limits kept: {result['within_limits']}")
     if given.json:
         given.json.write_text(json.dumps(result, indent=2) + "\n")
     else:

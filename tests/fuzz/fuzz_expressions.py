@@ -28,7 +28,7 @@ SEEDS = (
     "[map(range(0, 3), lambda('i', substring('abcdef', lambdaVariables('i'), 2)))]",
     "[if(equals(variables('v').b[0], json('{\"b\":[1,2]}').b[0]), createArray(1, 'x'), split('a,b', ','))]",
     "[reduce(createArray(1,2,3), 0, lambda('a','b', add(lambdaVariables('a'), lambdaVariables('b'))))]",
-    "[filter(sort(createArray(3,1), lambda('a','b', less(lambdaVariables('a'), lambdaVariables('b')))), lambda('x', true()))]",
+    "[filter(sort(createArray(3,1), lambda('a','b', less(lambdaVariables('a'), 2))), lambda('x', true()))]",
     "[reference(resourceId('Microsoft.X/y', 'z'), '2020-01-01').outputs.o.value]",
     "[dateTimeAdd('2020-01-01T00:00:00Z', 'P1Y2M3DT4H5M6S', 'yyyy-MM-dd')]",
     "[base64ToString(base64(toUpper(trim(replace('  x ', 'x', 'yy')))))]",
@@ -41,8 +41,8 @@ SEEDS = (
 )  # fmt: skip
 WORDS = (
     "parameters", "variables", "lambda", "lambdaVariables", "copyIndex", "map", "filter", "reduce", "sort", "toObject",
-    "groupBy", "mapValues", "if", "and", "or", "coalesce", "utcNow", "newGuid", "fail", "tryGet", "reference", "my.twice",
-    "'p'", "'v'", "'q'", "'loop'", "[?", ".?", "{0}", "{0,9999:D99}", "9223372036854775807",
+    "groupBy", "mapValues", "if", "and", "or", "coalesce", "utcNow", "newGuid", "fail", "tryGet", "reference",
+    "my.twice", "'p'", "'v'", "'q'", "'loop'", "[?", ".?", "{0}", "{0,9999:D99}", "9223372036854775807",
 )  # fmt: skip
 
 
