@@ -32,12 +32,9 @@ class _Frame:
     """An open object or array. `key` is the member being read; `state` says what may come next."""
 
     node: Node
+    opener: str  # { or [
     state: str = "first"  # first, key, colon, value, after
     key: Token | None = None
-
-    @property
-    def opener(self) -> str:
-        return "{" if isinstance(self.node.value, dict) else "["
 
 
 def read(source: SourceText, report: Report) -> Node:
@@ -93,7 +90,7 @@ class _Reader:
             self.say(True, "AIB001", self.root.start, "the text is a fragment", "put { } around it")
             key = Token("string", self.root.value, self.root.start, self.root.end)
             self.root = Node({}, self.source, key.start, token.end)
-            self.stack.append(_Frame(self.root, "value", key))
+            self.stack.append(_Frame(self.root, "{", "value", key))
             self.implicit = True
         elif self.root is not None:
             self.say(
@@ -221,7 +218,7 @@ class _Reader:
                 )
                 raise _GiveUp
             node = Node({} if token.kind == "{" else [], self.source, token.start, token.end, parent=parent, key=key)
-            self.stack.append(_Frame(node))
+            self.stack.append(_Frame(node, token.kind))
             return node
         if token.kind == "placeholder":
             value: object = token.value

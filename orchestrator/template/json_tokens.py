@@ -14,8 +14,9 @@ MAX_NUMBER_LENGTH = 400  # longer than any double or int64 needs; int() of a meg
 # Possessive and atomic groups keep every alternative linear in the input.
 _TOKEN = re.compile(
     r"""
-      (?P<space>[ \t\r\n]++)
-    | (?P<clean>"[^"\\\x00-\x1f]*+")
+    [ \t\r\n]*+
+    (?:
+      (?P<clean>"[^"\\\x00-\x1f]*+")
     | (?P<string>"(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])*+")
     | (?P<punctuation>[{}\[\]:,])
     | (?P<number>-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?(?![\w.+-]))
@@ -23,9 +24,11 @@ _TOKEN = re.compile(
     | (?P<open_comment>/\*)
     | (?P<placeholder><[A-Za-z][^<>"\r\n]{0,80}>)
     | (?P<word>[\w.+-]++)
+    )
     """,
     re.VERBOSE,
 )
+_SPACE = re.compile(r"[ \t\r\n]*+")
 _MULTILINE_STRING = re.compile(r'"(?:[^"\\]++|\\(?s:.))*+"')
 _REST_OF_LINE = re.compile(r"[^\r\n]*")
 _AFTER_STRING = re.compile(r"\s*(?:[,:\]}]|//|/\*|\Z)")
@@ -55,26 +58,29 @@ def tokens(text: str, say: Say) -> Iterator[Token]:
     match = _TOKEN.match
     while at < size:
         found = match(text, at)
-        if found is None:
+        kind = found.lastgroup if found is not None else None
+        if found is None or kind is None:
+            space = _SPACE.match(text, at)
+            at = space.end() if space else at
+            if at == size:
+                break
             token, at = _odd(text, at, say)
             if token is not None:
                 yield token
             continue
-        kind, start, at = found.lastgroup, at, found.end()
-        if kind == "space":
-            continue
+        start, at = found.span(kind)
         if kind == "punctuation":
-            yield Token(found[0], None, start, at)
+            yield Token(text[start], None, start, at)
         elif kind == "clean":
             yield Token("string", text[start + 1 : at - 1], start, at)
         elif kind == "string":
             yield Token("string", _decode(text, start, at, say), start, at)
         elif kind == "number":
-            yield Token("value", _number(found[0], start, say), start, at)
+            yield Token("value", _number(found[kind], start, say), start, at)
         elif kind == "placeholder":
-            yield Token("placeholder", found[0], start, at)
+            yield Token("placeholder", found[kind], start, at)
         elif kind == "word":
-            yield Token("value", _word(found[0], start, say), start, at)
+            yield Token("value", _word(found[kind], start, say), start, at)
         elif kind == "comment":
             say(
                 False,

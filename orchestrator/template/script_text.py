@@ -22,6 +22,7 @@ _SPLIT = re.compile(r"&&|\|\||[;|&](?!\d)|\bthen\b|\bdo\b|\belse\b|[(){}](?=\s|$
 _QUOTED = re.compile(r"'[^']*'|\"(?:[^\"\\]|\\.)*\"")
 _WORD = re.compile(r"(?:[^\s'\"\\]++|'[^']*+'|\"(?:[^\"\\]++|\\.)*+\"|\\.|['\"\\])++")
 _PIECE = re.compile(r"'([^']*)'|\"((?:[^\"\\]|\\.)*)\"|\\(.)")
+_COMMENT = re.compile(r"(?:^|\s)#")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=\S*")
 _WRAPPERS = frozenset({"sudo", "env", "nohup", "time", "exec", "command", "if", "while", "until", "!", "nice"})
 
@@ -108,8 +109,8 @@ def _commands_of(line: Line) -> Iterator[Command]:
     text = line.text.strip()
     if not text or text.startswith("#"):
         return
-    masked = _QUOTED.sub(lambda found: "\x00" * len(found[0]), text)
-    comment = re.search(r"(?:^|\s)#", masked)
+    masked = _QUOTED.sub(lambda found: "\x00" * len(found[0]), text) if "'" in text or '"' in text else text
+    comment = _COMMENT.search(masked) if "#" in masked else None
     end = comment.start() if comment else len(text)
     start = 0
     for mark in [*_SPLIT.finditer(masked[:end]), None]:
@@ -120,7 +121,7 @@ def _commands_of(line: Line) -> Iterator[Command]:
 
 def _unquoted(word: str) -> str:
     """A word as the shell would pass it, without expansions."""
-    if not any(mark in word for mark in "'\"\\"):
+    if "'" not in word and '"' not in word and "\\" not in word:
         return word
     return _PIECE.sub(lambda piece: piece[1] or piece[2] or piece[3] or "", word)
 
