@@ -10,6 +10,7 @@ from orchestrator.template.diagnostics import Diagnostic, Severity
 from orchestrator.template.source_text import SourceText
 
 MAX_LINE = 110
+LONGEST_SIGNATURE = 1000  # characters; a SAS signature has about 50
 _SIGNATURE = re.compile(r"(?<=[?&]sig=)[^&\"\s]+", re.IGNORECASE)
 _COLOURS = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.INFO: "36"}
 
@@ -60,9 +61,11 @@ def _block(item: Diagnostic, source: SourceText | None, *, colour: bool) -> Iter
 
 def _excerpt(line: str, number: int, column: int) -> Iterator[str]:
     """The line with a caret below the column; a long line is cut to the part around it."""
-    line = _SIGNATURE.sub(lambda found: "*" * len(found.group()), line)  # as long as before: the caret stays right
     start = max(0, column - 1 - MAX_LINE // 2) if len(line) > MAX_LINE else 0
-    cut = _printable(line[start : start + MAX_LINE].replace("\t", " "))
+    around = max(0, start - LONGEST_SIGNATURE)  # a signature may begin before the part that is shown
+    near = line[around : start + MAX_LINE + LONGEST_SIGNATURE]
+    near = _SIGNATURE.sub(lambda found: "*" * len(found.group()), near)  # as long as before: the caret stays right
+    cut = _printable(near[start - around :][:MAX_LINE].replace("\t", " "))
     before, after = ("..." if start else ""), ("..." if start + MAX_LINE < len(line) else "")
     gutter = f"{number:>5} | "
     if not cut.strip():

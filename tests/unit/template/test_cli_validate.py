@@ -161,3 +161,15 @@ def test_findings_of_the_shell_tools_are_kept(tmp_path: Path, monkeypatch: pytes
     next(tmp_path.iterdir()).write_text("torn")
     monkeypatch.undo()
     assert shell_syntax.check(script, tmp_path) == first
+
+
+@pytest.mark.parametrize("padding", [0, 300, 5000])
+def test_a_signature_is_masked_in_the_line_that_is_shown(tmp_path: Path, padding: int) -> None:
+    steps = [{"type": "Shell", "scriptUri": "https://a.blob.core.windows.net/c/x?sv=1&sig=S3CR3T%2Bxyz&x=y"}]
+    data = {**GOOD, "tags": {"a": "x" * padding}, "properties": {**GOOD["properties"], "customize": steps}}
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(data))
+    for form in ("text", "json", "sarif", "github"):
+        shown = CliRunner().invoke(command, [str(path), "--format", form]).stdout
+        assert "AIB038" in shown
+        assert "S3CR3T" not in shown
