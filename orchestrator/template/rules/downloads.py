@@ -20,6 +20,7 @@ _SECRETS = re.compile(
     r"\s*[=:]\s*['\"]?(?![\s'\"$<{(%])[^\s'\";]{6,}|AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|ConvertTo-SecureString\s+(?:-String\s+)?['\"][^'\"$]{4,}['\"]\s+-AsPlainText)"
 )
+MAX_SEARCHED = 50_000_000  # characters, for one template: about 50 ms
 _MADE = re.compile(r"(?:mkdir|New-Item|md)\b", re.IGNORECASE)
 
 
@@ -90,7 +91,7 @@ def destinations(subject: Subject, report: Report) -> None:
         at = step.get("destination")
         if step.string("type") == "File" and at is not None and isinstance(at.value, str) and not is_open(at.value):
             _destination(subject, step, at, made, report)
-        made += [line.text for line in inline_lines(step, subject.memo) if _MADE.search(line.text)]
+        made += [line.text.lower() for line in inline_lines(step, subject.memo) if _MADE.search(line.text)]
 
 
 def _destination(subject: Subject, step: Node, at: Node, made: list[str], report: Report) -> None:
@@ -108,28 +109,62 @@ def _destination(subject: Subject, step: Node, at: Node, made: list[str], report
     folder = re.split(r"[/\\][^/\\]*$", path)[0].rstrip("/\\")
     top = folder.lower() in ("", "/tmp", "c:", "c:\\windows\\temp", "c:/windows/temp") or folder == path
     names = [part for part in re.split(r"[/\\]", folder) if part]
-    if not top and names and not any(names[-1].lower() in text.lower() for text in made):
+    if not top and names and not any(names[-1].lower() in text for text in made):
         message = f"no earlier step seems to make {folder}"
         report.warning("AIB042", at, message, hint="missing folders fail the step", source="SEED S23")
 
 
 def unused_files(subject: Subject, report: Report) -> None:
     """AIB043: a file in /tmp that no later step mentions is gone after a reboot, or never used."""
-    steps = subject.steps
-    for index, step in enumerate(steps):
+    scripts = _Scripts(subject)
+    work = 0
+    for index, step in enumerate(subject.steps):
         at = step.get("destination")
         path = step.string("destination")
         if step.string("type") != "File" or at is None or not path.startswith("/tmp/"):
             continue
-        name, later = posixpath.basename(path), steps[index + 1 :]
-        by_script = any(s.string("scriptUri") for s in later)  # a fetched script may use it
-        texts = [line.text for s in later for line in inline_lines(s, subject.memo)]
-        globbed = any("/tmp/*" in text or (f"{posixpath.dirname(path)}/" in text and "*" in text) for text in texts)
-        if name and not by_script and not globbed and not any(name in text for text in texts):
+        work += scripts.size(index + 1)
+        if work > MAX_SEARCHED:
+            return  # thousands of files and scripts: this is advice, and every file would search them all
+        name = posixpath.basename(path)
+        if name and not scripts.may_use(name, posixpath.dirname(path), index + 1):
             message = f"no later step moves or uses {path}; /tmp does not outlive a reboot"
             report.info(
                 "AIB043", at, message, hint="move it in a Shell step", source="danielsollondon/azvmimagebuilder#8"
             )
+
+
+class _Scripts:
+    """The inline scripts of all steps as one text, so that looking for a word in the later ones is one search."""
+
+    def __init__(self, subject: Subject) -> None:
+        parts: list[str] = []
+        self.starts: list[int] = []
+        self.globs: list[tuple[int, str]] = []
+        self.last_fetched = -1
+        at = 0
+        for index, step in enumerate(subject.steps):
+            self.starts.append(at)
+            if step.string("scriptUri"):
+                self.last_fetched = index
+            for line in inline_lines(step, subject.memo):
+                if "*" in line.text:
+                    self.globs.append((at, line.text))
+                parts.append(line.text)
+                at += len(line.text) + 1
+        self.text = "\n".join([*parts, ""])
+        self.starts.append(at)
+
+    def size(self, index: int) -> int:
+        """How much there is to search from step `index` on."""
+        return len(self.text) - self.starts[index] + len(self.globs)
+
+    def may_use(self, name: str, folder: str, index: int) -> bool:
+        """Whether a step from `index` on mentions the file, or all of its folder, or fetches who knows what."""
+        start = self.starts[index]
+        if self.last_fetched >= index or self.text.find(name, start) >= 0:
+            return True
+        return any(at >= start and ("/tmp/*" in text or f"{folder}/" in text) for at, text in self.globs)
 
 
 RULES = (checksummed, places, secrets, destinations, unused_files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,7 @@ def _tuples(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in attributes.items()}
 
 
+@lru_cache(4096)
 def older(version: str, than: str) -> bool:
     """Whether api-version `version` came before `than`: they begin with their date, and a preview precedes."""
     return _order(version) < _order(than)
@@ -130,6 +131,7 @@ def _order(version: str) -> tuple[str, bool]:
     return version[:10], not version.endswith("-preview")
 
 
+@lru_cache(4096)
 def within(version: str, since: str, until: str) -> bool:
     """Whether `version` lies between `since` and `until`, both included; empty means open."""
     return not (since and older(version, since)) and not (until and older(until, version))
