@@ -33,7 +33,7 @@ demo: setup
 
 .PHONY: test
 test: setup
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n 2 --dist loadgroup
 
 .PHONY: check
 check: setup

@@ -23,7 +23,7 @@ from provisioners.identity import BuildIdentity
 from provisioners.provisioning import nocloud_documents
 from tests.vm.support import Home
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800), pytest.mark.xdist_group("debian")]
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "fixtures" / "templates" / "hello-linux.json"

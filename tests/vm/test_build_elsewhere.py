@@ -94,6 +94,7 @@ def test_an_ordinary_user_builds_without_any_daemon(
         shutil.rmtree(folder)
 
 
+@pytest.mark.xdist_group("system")
 @pytest.mark.usefixtures("system_daemon")
 def test_a_build_through_the_system_daemon(home: Home, write_template: TemplateWriter) -> None:
     done = home.aib("build", write_template("by-system", shell("id -un")), "--connect", "qemu:///system")

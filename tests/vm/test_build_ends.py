@@ -64,7 +64,8 @@ def test_a_signal_cancels_within_ten_seconds(
 def test_cancel_from_another_terminal(home: Home, write_template: TemplateWriter) -> None:
     process, run = _started(home, write_template("cancelled-too", shell(SLEEP)))
     home.ok("cancel", run.name)
-    assert process.wait(timeout=10) == 130
+    process.communicate(timeout=10)
+    assert process.returncode == 130
     assert home.record(run)["lastRunStatus"]["runState"] == "Canceled"
     again = home.aib("cancel", run.name)
     assert again.returncode == 4

@@ -52,12 +52,14 @@ def test_a_script_that_ends_sshd(home: Home, write_template: TemplateWriter) -> 
 
 def test_a_script_that_fills_the_disk(home: Home, write_template: TemplateWriter) -> None:
     template = write_template(
-        "full", shell("sudo dd if=/dev/zero of=/fill bs=1M || true", name="fill"), shell("echo x > /tmp/x", name="next")
+        "full",
+        shell("sudo sh -c 'cat /dev/zero > /fill; cat /dev/zero > /rest; true'", name="fill"),
+        shell("head -c 1000000 /dev/zero > /tmp/x", name="the next step"),
     )
     done = home.aib("build", template)
     assert done.returncode == 1
-    assert "space" in done.stderr
-    assert "next" in done.stderr
+    assert "No space left on device" in done.stderr
+    assert "the next step" in done.stderr
 
 
 def test_a_killed_script_is_not_taken_for_a_reboot(home: Home, write_template: TemplateWriter) -> None:
