@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from orchestrator.template.arm.functions_azure import NO_SUBSCRIPTION, Scope
-from orchestrator.template.diagnostics import Severity
+from orchestrator.template.diagnostics import Diagnostic, Severity
 from orchestrator.template.load import FileChecks, Loaded
 from orchestrator.template.parameter_file import read_parameters
-from orchestrator.verbs.validate import Given, Validation, validate
+from orchestrator.verbs.validate import Checked, Given, Validation, validate_each
 from orchestrator.views import diagnostics_text
 
 
@@ -51,6 +52,7 @@ def show(loaded: Loaded | Validation) -> None:
 @click.option("--fail-on", type=click.Choice(["error", "warning", "info", "never"]), default=None,
               help="The least severity that fails (default: error).")  # fmt: skip
 @click.option("--shell-tools/--no-shell-tools", default=True, help="Run sh -n and ShellCheck over shell scripts.")
+@click.option("--online", is_flag=True, help="Also fetch remote scripts and files: reachability, size, checksum.")
 @click.option("--fix", is_flag=True, help="Rewrite what is mechanical, show the difference, then check.")
 @click.option("--diff", is_flag=True, help="Show what --fix would change.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "sarif", "github"]), default="text")
@@ -70,10 +72,9 @@ def command(templates: tuple[Path, ...], **options: Any) -> None:
             click.echo(fixed.diff, nl=False, err=options["fix"])
         if not options["fix"]:
             return
-    result = validate(templates, given)
     form = "json" if options["as_json"] else options["form"]
-    _RENDERERS[form](result)
-    click.get_current_context().exit(2 if result.failed else 0)
+    failed = _RENDERERS[form](validate_each(templates, given))  # shown file by file: nothing piles up over many
+    click.get_current_context().exit(2 if failed else 0)
 
 
 def _given(options: dict[str, Any]) -> Given:
@@ -89,7 +90,14 @@ def _given(options: dict[str, Any]) -> Given:
         fail_on=options["fail_on"] or "",
         target_version=options["target_version"],
         files=FileChecks(cache=_cache(), tools=options["shell_tools"]),
+        online=_home() if options["online"] else None,
     )
+
+
+def _home() -> Path:
+    from orchestrator.cli.common import default_store  # the store is not on the path of an ordinary check
+
+    return default_store().home
 
 
 def _cache() -> Path:
@@ -98,40 +106,59 @@ def _cache() -> Path:
     return Path(base) / "aib" / "shell-checks"
 
 
-def _text(result: Validation) -> None:
+def _text(results: Iterable[Checked]) -> bool:
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    lines = diagnostics_text.render(result.diagnostics, result.sources, colour=colour)
-    text = "\n".join(lines)
-    if text:
-        click.echo(text)
-    click.echo(diagnostics_text.summary(result.diagnostics, len(result.files)), err=True)
+    counts = dict.fromkeys(Severity, 0)
+    files, failed = 0, False
+    for each in results:
+        files, failed = files + 1, failed or each.failed
+        for item in each.diagnostics:
+            counts[item.severity] += 1
+        if each.diagnostics:
+            click.echo("\n".join(diagnostics_text.render(each.diagnostics, each.sources, colour=colour)))
+    click.echo(diagnostics_text.summary(counts, files), err=True)
+    return failed
 
 
-def _json(result: Validation) -> None:
-    data = {
-        "version": 1,
-        "valid": not result.failed,
-        "files": list(result.files),
-        "templates": list(result.templates),
-        "diagnostics": [diagnostics_text.to_json(item) for item in result.diagnostics],
-    }
+def _json(results: Iterable[Checked]) -> bool:
+    files: list[str] = []
+    templates: list[str] = []
+    diagnostics: list[dict[str, Any]] = []
+    failed = False
+    for each in results:
+        files.append(each.file)
+        templates += each.templates
+        diagnostics += map(diagnostics_text.to_json, each.diagnostics)
+        failed = failed or each.failed
+    data = {"version": 1, "valid": not failed, "files": files, "templates": templates, "diagnostics": diagnostics}
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    return failed
 
 
-def _sarif(result: Validation) -> None:
+def _sarif(results: Iterable[Checked]) -> bool:
     from importlib.metadata import version
 
     from orchestrator.template.rules.catalogue import catalogue
     from orchestrator.views import sarif
 
-    click.echo(json.dumps(sarif.log(result.diagnostics, catalogue(), version("aib")), indent=2, ensure_ascii=False))
+    diagnostics: list[Diagnostic] = []
+    failed = False
+    for each in results:
+        diagnostics += each.diagnostics
+        failed = failed or each.failed
+    click.echo(json.dumps(sarif.log(diagnostics, catalogue(), version("aib")), indent=2, ensure_ascii=False))
+    return failed
 
 
-def _github(result: Validation) -> None:
+def _github(results: Iterable[Checked]) -> bool:
     from orchestrator.views import github
 
-    for item in result.diagnostics:
-        click.echo(github.annotation(item))
+    failed = False
+    for each in results:
+        for item in each.diagnostics:
+            click.echo(github.annotation(item))
+        failed = failed or each.failed
+    return failed
 
 
 _RENDERERS = {"text": _text, "json": _json, "sarif": _sarif, "github": _github}

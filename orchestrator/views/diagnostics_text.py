@@ -39,10 +39,10 @@ def to_json(item: Diagnostic) -> dict[str, Any]:
     }
 
 
-def summary(diagnostics: Sequence[Diagnostic], files: int) -> str:
+def summary(counts: Mapping[Severity, int], files: int) -> str:
     """`2 files: 1 error, 3 warnings, 0 notes`."""
-    counts = [sum(d.severity is severity for d in diagnostics) for severity in Severity]
-    words = [f"{n} {word}{'' if n == 1 else 's'}" for n, word in zip(counts, ("error", "warning", "note"), strict=True)]
+    named = zip(Severity, ("error", "warning", "note"), strict=True)
+    words = [f"{counts[severity]} {word}{'' if counts[severity] == 1 else 's'}" for severity, word in named]
     return f"{files} file{'' if files == 1 else 's'}: {', '.join(words)}"
 
 
