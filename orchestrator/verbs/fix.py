@@ -39,8 +39,8 @@ def fix(paths: Sequence[Path], given: Given, *, write: bool) -> list[Fixed]:
     Line ends stay as they are; a byte order mark is dropped. Rules that are left out change nothing.
     """
     changed: dict[Path, Fixed] = {}
-    if any(str(path) == "-" for path in paths):
-        raise UsageError("--fix needs files", hint="standard input cannot be rewritten")
+    if any(str(path) == "-" or path.suffix.lower() == ".bicep" for path in paths):
+        raise UsageError("--fix needs JSON files", hint="standard input and Bicep cannot be rewritten")
     for checked in validate_each(paths, given):
         file = Path(checked.file)
         source = checked.sources[checked.file]

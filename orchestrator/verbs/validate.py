@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hypervisor.errors import InputError
 from orchestrator.template.arm.functions_azure import Scope
 from orchestrator.template.diagnostics import Diagnostic, Severity
-from orchestrator.template.load import FileChecks, inspect_templates
+from orchestrator.template.load import FileChecks, Loaded, inspect_templates
 from orchestrator.template.selection import Selection, of_project
 from orchestrator.template.source_text import SourceText
 
@@ -21,7 +21,8 @@ SUFFIXES = (".json", ".jsonc")
 class Given:
     """What the user gives beside the files: values for the templates, and what counts.
 
-    `selection` None means: by the project file of each template. `files` None leaves out the checks of local files.
+    What counts comes from the project file of each template; `ignore`, `only`, `fail_on` and `target_version` overrule
+    it. `files` None leaves out the checks of local files.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -32,6 +33,8 @@ class Given:
     fail_on: str = ""
     target_version: str = ""
     files: FileChecks | None = field(default_factory=FileChecks)
+    online: Path | None = None
+    """The store's home: remote scripts and files of templates without errors are fetched into it and checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +98,36 @@ def validate_each(paths: Sequence[Path], given: Given = _NOTHING, *, text: str |
         selection = projects[folder].with_options(
             ignore=given.ignore, only=given.only, fail_on=given.fail_on, target_version=given.target_version
         )
-        loaded = inspect_templates(
-            None if is_stream else file,
-            text,
-            settings=given.settings,
-            parameters=given.parameters,
-            scope=given.scope,
-            target_version=selection.target_version,
-            files=given.files,
-            typed=False,
-        )
+        loaded = _load(file, text, given, selection)
         counted = selection.apply(loaded.diagnostics)
         yield Checked(str(file), loaded.names, counted, loaded.sources, selection.fails(counted))
+
+
+def _load(file: Path, text: str | None, given: Given, selection: Selection) -> Loaded:
+    """One file as it is, or as it compiles to; with `online`, what its templates fetch is looked at as well."""
+    path: Path | None = None if str(file) == "-" else file
+    if file.suffix.lower() == ".bicep":
+        from orchestrator.verbs.bicep import compile_to_json
+
+        text, path = compile_to_json(file), file.with_name(f"{file.name}.json")  # lines are those of the JSON
+    loaded = inspect_templates(
+        path,
+        text,
+        settings=given.settings,
+        parameters=given.parameters,
+        scope=given.scope,
+        target_version=selection.target_version,
+        files=given.files,
+        typed=given.online is not None,
+    )
+    if given.online is None:
+        return loaded
+    from orchestrator.verbs import online
+
+    cache = given.files.cache if given.files is not None else None
+    folder = path.parent if path is not None else Path.cwd()
+    remote = [found for t in loaded.templates for found in online.check(t, folder, given.online, cache)]
+    return replace(loaded, diagnostics=(*loaded.diagnostics, *remote))
 
 
 def template_files(path: Path) -> list[Path]:
@@ -114,9 +135,8 @@ def template_files(path: Path) -> list[Path]:
 
     Raises InputError when there are none, or for a file that is another kind of template.
     """
-    if path.suffix.lower() in (".yaml", ".yml", ".bicep", ".tf"):
-        hint = "compile it to JSON first: bicep build" if path.suffix.lower() == ".bicep" else "templates are JSON"
-        raise InputError(f"{path} is no JSON template", hint=hint)
+    if path.suffix.lower() in (".yaml", ".yml", ".tf"):
+        raise InputError(f"{path} is no JSON template", hint="templates are JSON, or Bicep with a compiler installed")
     if not path.is_dir():
         return [path]
     found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())

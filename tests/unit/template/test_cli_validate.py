@@ -144,7 +144,7 @@ def test_sarif_names_each_rule_and_place(file: Path) -> None:
     assert all(rule["help"]["text"] and rule["shortDescription"]["text"] for rule in run["tool"]["driver"]["rules"])
 
 
-@pytest.mark.parametrize("name", ["t.yaml", "t.bicep"])
+@pytest.mark.parametrize("name", ["t.yaml", "t.tf"])
 def test_other_kinds_of_templates_are_refused_with_a_way_out(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("a: b")
     result = CliRunner().invoke(command, [str(tmp_path / name)])
