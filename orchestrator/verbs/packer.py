@@ -101,4 +101,4 @@ def _write(plan: RunPlan, made: PackerExport, folder: Path) -> None:
 
 
 def _words(output: bytes) -> str:
-    return " ".join(_COLOURS.sub("", output.decode(errors="replace")).split())
+    return " ".join(_COLOURS.sub("", output.decode(errors="replace")).split()).removeprefix("Error: ")
