@@ -64,6 +64,14 @@ def inline_lines(step: Node, memo: Memo) -> list[Line]:
     return found
 
 
+def has_any(step: Node, memo: Memo, marks: tuple[str, ...]) -> bool:
+    """Whether one of the lower-case `marks` stands in a step's script: spares most scripts the look at each line."""
+    text: str | None = memo.get(("text", step))
+    if text is None:
+        text = memo["text", step] = "\n".join(line.text for line in inline_lines(step, memo)).lower()
+    return any(mark in text for mark in marks)
+
+
 def commands(step: Node, memo: Memo) -> list[Command]:
     """The simple commands of a Shell step's inline script; `memo` keeps them for the next rule."""
     found: list[Command] | None = memo.get(("commands", step))

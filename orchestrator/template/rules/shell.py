@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from orchestrator.template.report import Report
-from orchestrator.template.script_text import Command, Line, commands, inline_lines, shell_steps
+from orchestrator.template.script_text import Command, Line, commands, has_any, inline_lines, shell_steps
 from orchestrator.template.subject import Subject
 
 _ROOT_OWNED = re.compile(r"/(?:etc|usr|opt|var|root|boot|lib|srv|bin|sbin)(?:/|$)")
@@ -24,6 +24,8 @@ _BASHISMS = (
     (re.compile(r"\$\{[A-Za-z_]\w*(?:,,|\^\^|//)"), "a bash expansion", "start the script with #!/bin/bash"),
 )
 _ANY_BASHISM = re.compile("|".join(pattern.pattern for pattern, _, _ in _BASHISMS))
+_MARKS = ("[[", "source", "pipefail", "=(", "${", "<<<", "&>", "function", "<(", ">(", "((")
+"""What every bashism contains at the least one of."""
 _QUOTED = re.compile(r"'[^']*'")
 _ASKING = frozenset({"apt", "apt-get", "yum", "dnf", "zypper"})
 _CHANGING = frozenset({"install", "remove", "upgrade", "dist-upgrade", "full-upgrade", "purge", "autoremove", "update"})
@@ -100,6 +102,8 @@ def apt_race(subject: Subject, report: Report) -> None:
 def bashisms(subject: Subject, report: Report) -> None:
     """AIB047: inline runs under `/bin/sh -e` unless it begins with #!."""
     for step in shell_steps(subject):
+        if not has_any(step, subject.memo, _MARKS):
+            continue
         lines = inline_lines(step, subject.memo)
         if lines and lines[0].text.startswith("#!") and "sh" in lines[0].text and not _is_plain_sh(lines[0].text):
             continue
