@@ -131,7 +131,7 @@ def _load(file: Path, text: str | None, given: Given, selection: Selection) -> L
 
 
 def template_files(path: Path) -> list[Path]:
-    """The file itself, or the JSON files below a folder.
+    """The file itself, or the JSON files below a folder that speak of the image builder: others are no templates.
 
     Raises InputError when there are none, or for a file that is another kind of template.
     """
@@ -139,7 +139,15 @@ def template_files(path: Path) -> list[Path]:
         raise InputError(f"{path} is no JSON template", hint="templates are JSON, or Bicep with a compiler installed")
     if not path.is_dir():
         return [path]
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and _speaks_of_it(p))
     if not found:
-        raise InputError(f"there is no .json file in {path}", hint="name the template files")
+        raise InputError(f"there is no image template in {path}", hint="name the template files")
     return found
+
+
+def _speaks_of_it(file: Path) -> bool:
+    """Whether the provider's name stands in the file, in any case and in UTF-8 or UTF-16."""
+    try:
+        return b"virtualmachineimages" in file.read_bytes().replace(b"\0", b"").lower()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from error

@@ -65,6 +65,10 @@ def test_a_folder_is_searched_and_standard_input_read(file: Path) -> None:
     (file.parent / "sub" / "b.json").write_text(file.read_text())
     data = json.loads(CliRunner().invoke(command, [str(file.parent), "--json"]).stdout)
     assert len(data["files"]) == 2
+    (file.parent / "package.json").write_text('{"name": "something else"}')
+    (file.parent / "utf16.json").write_bytes(file.read_text().encode("utf-16"))
+    data = json.loads(CliRunner().invoke(command, [str(file.parent), "--json"]).stdout)
+    assert [Path(name).name for name in data["files"]] == ["b.json", "t.json", "utf16.json"]
     piped = CliRunner().invoke(command, ["-", "--set", "out=x"], input=file.read_text())
     assert piped.exit_code == 0
 
