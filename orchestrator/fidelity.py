@@ -31,6 +31,20 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "PKR; a public customization.log",
     ),
     Behaviour(
+        "inline-shebang",
+        "inferred",
+        "Inline lines that begin with `#!` keep that first line and get no `-e`, as later Packers do it; Packer 1.6 puts "
+        "its own `#!/bin/sh -e` before it",
+        "PKR; seen with Packer 1.6.6; the service's version is not documented",
+    ),
+    Behaviour(
+        "line-ends",
+        "different",
+        "CRLF becomes LF in a script, but not in one that holds NUL bytes, a program: Packer converts that too, and "
+        "breaks it",
+        "PKR; seen with Packer 1.6.6",
+    ),
+    Behaviour(
         "script-user",
         "inferred",
         "A Shell script given by URI runs as root; `--script-user` or fidelity.script_user in config.toml changes it",

@@ -145,9 +145,7 @@ def test_packer_rejects_what_it_does_not_know(tmp_path) -> None:
     """windows-update is no part of Packer itself: where its plugin is missing, Packer's words come through."""
     settings = {"search_criteria": "IsInstalled=0", "filters": ["include:$true"], "update_limit": 10}
     made = plan(tmp_path, Step(0, "u", "Customizing", "WindowsUpdate", settings), os="windows")
-    with pytest.raises(
-        packer.PackerRejects, match=r"rejects .*: Failed to initialize .* Unknown provisioner windows-update"
-    ):
+    with pytest.raises(packer.PackerRejects, match=r"rejects .*: Failed .* Unknown provisioner windows-update"):
         packer.export(made, tmp_path / "packer")
     assert (tmp_path / "packer" / "template.json").is_file()
 
