@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hypervisor.errors import Cancelled, DeadlineExceeded
+from hypervisor.errors import AibError, Cancelled, DeadlineExceeded
 
 
 class CancelToken:
@@ -16,12 +16,19 @@ class CancelToken:
     def __init__(self) -> None:
         self._event = threading.Event()
         self.reason = ""
+        self.error: AibError | None = None
 
     def cancel(self, reason: str = "cancelled by the user") -> None:
         """Ask everything under this token to stop; the first reason wins."""
         if not self._event.is_set():
             self.reason = reason
             self._event.set()
+
+    def fail(self, error: AibError) -> None:
+        """End all waiting with `error`: something that nobody waits for has made going on pointless."""
+        if not self._event.is_set():
+            self.error = error
+        self.cancel(error.message)
 
     @property
     def cancelled(self) -> bool:
@@ -64,8 +71,13 @@ class Deadline:
         return self.token.cancelled or self.remaining() <= 0
 
     def check(self, doing: str = "") -> None:
-        """Raise `Cancelled` or `DeadlineExceeded` when the time is over; `doing` says what was waited for."""
+        """Raise `Cancelled` (or what the token failed with) or `DeadlineExceeded` when the time is over.
+
+        `doing` says what was waited for.
+        """
         suffix = f" while {doing}" if doing else ""
+        if self.token.error is not None:
+            raise self.token.error
         if self.token.cancelled:
             raise Cancelled(f"{self.token.reason}{suffix}")
         if self.remaining() <= 0:

@@ -19,6 +19,7 @@ class GuestEvents:
 
     def __init__(self, handle: Any, domain: Any, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.stopped = threading.Event()
+        self._on_disk_error: Callable[[str, str], None] | None = None
         self._handle = handle
         self._clock = clock
         self._lock = threading.Lock()
@@ -46,6 +47,17 @@ class GuestEvents:
         if event == _STOPPED:
             self.stopped.set()
 
+    def on_io_error(
+        self, _handle: object, _domain: object, path: str, _alias: str, _action: int, reason: str, _opaque: object
+    ) -> None:
+        """libvirt: the host could not write (or read) a disk of the VM; QEMU pauses the VM when space ran out."""
+        if self._on_disk_error is not None:
+            self._on_disk_error(path, reason)
+
+    def when_disk_fails(self, callback: Callable[[str, str], None]) -> None:
+        """Call `callback(path, reason)` from libvirt's event thread when the host fails a disk (`enospc`: full)."""
+        self._on_disk_error = callback
+
     def close(self) -> None:
         """Stop listening; harmless on a connection that is broken."""
         import libvirt
@@ -63,6 +75,7 @@ class GuestEvents:
         for kind, callback in (
             (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self.on_lifecycle),
             (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self.on_reboot),
+            (libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, self.on_io_error),
         ):
             self._registered.append(self._handle.domainEventRegisterAny(domain, kind, callback, None))
 

@@ -94,11 +94,24 @@ class Machine:
         """Listen to it, then let it run."""
         with translated("listening to the VM"):
             self._events = GuestEvents(self._hypervisor.handle, self.domain)
+        self._events.when_disk_fails(self._disk_failed)
         if not self._hypervisor.embedded and (nvram := self._description().findtext("os/nvram")):
             self._hypervisor.discard(Path(nvram))  # a daemon keeps a UEFI guest's variables even of a transient VM
         with translated("letting the VM run"):
             self.domain.resume()
         self._hypervisor.started()
+
+    def _disk_failed(self, path: str, reason: str) -> None:
+        """The VM is paused and will never go on: whoever waits for it must hear of it."""
+        folder = Path(path).parent
+        if reason == "enospc":
+            error = HostError(
+                f"no space left in {folder}: the VM {self.spec.name} was paused while writing its disk",
+                hint=f"free space on the file system of {folder}: `aib gc`, `df -h {folder}`",
+            )
+        else:
+            error = HostError(f"this host failed {path}, a disk of the VM {self.spec.name}: {reason or 'I/O error'}")
+        self._deadline.token.fail(error)
 
     def reboots(self) -> int:
         """How often the guest has restarted itself since it was started."""

@@ -54,7 +54,7 @@ def test_a_script_that_fills_the_disk(home: Home, write_template: TemplateWriter
     template = write_template(
         "full",
         shell("sudo sh -c 'cat /dev/zero > /fill; cat /dev/zero > /rest; true'", name="fill"),
-        shell("head -c 1000000 /dev/zero > /tmp/x", name="the next step"),
+        shell("head -c 1000000 /dev/zero > $HOME/x", name="the next step"),
     )
     done = home.aib("build", template)
     assert done.returncode == 1
