@@ -96,12 +96,13 @@ class Node:
 
     def get(self, *path: str) -> Node | None:
         """The member at `path`; None where an object or a member is missing or the member is null."""
-        node: Node | None = self
+        node: Node = self
         for key in path:
-            if node is None or not isinstance(node.value, dict):
+            found = node.value.get(key) if isinstance(node.value, dict) else None
+            if found is None:
                 return None
-            node = node.value.get(key)
-        return None if node is None or node.value is None else node
+            node = found
+        return None if node.value is None else node
 
     def members(self) -> Iterator[tuple[str, Node]]:
         """The members of an object (nothing for other values)."""
