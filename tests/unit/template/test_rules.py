@@ -152,6 +152,8 @@ CASES: list[tuple[str, str, Any, Any]] = [
         "AIB022", "error", template(source={"type": "ManagedImage", "imageId": "base"}),
         template(source={"type": "ManagedImage", "imageId": IMAGE}),
     ),
+    ("AIB022", "error", gallery(galleryImageId=IMAGE), gallery()),
+    ("AIB022", "error", gallery(galleryImageId=GALLERY_IMAGE + "/"), gallery(galleryImageId=GALLERY_IMAGE.upper())),
     ("AIB023", "info", template(source={**LINUX, "version": "latest"}), template()),
     (
         "AIB024", "warning", template("2022-02-14", source=NEWEST), template(source=NEWEST),
