@@ -33,8 +33,8 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     Behaviour(
         "inline-shebang",
         "inferred",
-        "Inline lines that begin with `#!` keep that first line and get no `-e`, as later Packers do it; Packer 1.6 puts "
-        "its own `#!/bin/sh -e` before it",
+        "Inline lines that begin with `#!` keep that first line and get no `-e`, as later Packers do it; Packer 1.6 "
+        "puts its own `#!/bin/sh -e` before it",
         "PKR; seen with Packer 1.6.6; the service's version is not documented",
     ),
     Behaviour(

@@ -88,34 +88,53 @@ def _values(where: str, old: Json, new: Json) -> Iterator[Change]:
 
 
 def _steps(old: Sequence[Mapping[str, Json]], new: Sequence[Mapping[str, Json]]) -> list[Change]:
-    matcher = difflib.SequenceMatcher(None, [_own(s) for s in old], [_own(s) for s in new], autojunk=False)
-    gone: list[Mapping[str, Json]] = []
-    come: list[Mapping[str, Json]] = []
+    before, after = [_own(step) for step in old], [_own(step) for step in new]
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    gone, come = _Pool(), []
     found: list[tuple[int, Change]] = []
     for tag, i, j, k, m in matcher.get_opcodes():
         if tag == "equal":
             pairs = zip(old[i:j], new[k:m], strict=True)
-            found += [(b["index"], c) for a, b in pairs for c in _changed(a, b)]
+            found += [(b["index"], change) for a, b in pairs for change in _changed(a, b)]
         else:
-            gone += old[i:j]
-            come += new[k:m]
-    for step in list(come):
-        if (other := _partner(step, gone)) is None:
+            gone.add(old[i:j], before[i:j])
+            come += list(zip(new[k:m], after[k:m], strict=True))
+    for step, own in come:
+        other, moved = gone.partner(step, own)
+        if other is None:
             found.append((step["index"], Change("added", _name(step), new=_brief(step))))
             continue
-        gone.remove(other)
-        if _own(other) == _own(step):
+        if moved:
             found.append((step["index"], Change("moved", _name(step), other["index"], step["index"])))
         found += [(step["index"], change) for change in _changed(other, step)]
-    found += [(step["index"], Change("removed", _name(step), old=_brief(step))) for step in gone]
+    found += [(step["index"], Change("removed", _name(step), old=_brief(step))) for step in gone.left()]
     return [change for _, change in sorted(found, key=lambda item: item[0])]
 
 
-def _partner(step: Mapping[str, Json], gone: list[Mapping[str, Json]]) -> Mapping[str, Json] | None:
-    """The step that this one was: the same deed elsewhere, else the same name and kind."""
-    same = [other for other in gone if _own(other) == _own(step)]
-    named = [other for other in gone if (other["name"], other["kind"]) == (step["name"], step["kind"])]
-    return next(iter([*same, *named]), None)
+class _Pool:
+    """Steps of the old plan that are not where they were: each becomes the partner of one new step, or is gone."""
+
+    def __init__(self) -> None:
+        self._by_deed: dict[str, list[Mapping[str, Json]]] = {}
+        self._by_name: dict[tuple[str, str], list[Mapping[str, Json]]] = {}
+        self._left: dict[int, Mapping[str, Json]] = {}
+
+    def add(self, steps: Sequence[Mapping[str, Json]], owns: Sequence[str]) -> None:
+        for step, own in zip(steps, owns, strict=True):
+            self._by_deed.setdefault(own, []).append(step)
+            self._by_name.setdefault((step["name"], step["kind"]), []).append(step)
+            self._left[id(step)] = step
+
+    def partner(self, step: Mapping[str, Json], own: str) -> tuple[Mapping[str, Json] | None, bool]:
+        """The step that this one was, and whether it moved: the same deed elsewhere, else the same name and kind."""
+        for shelf, moved in ((self._by_deed.get(own), True), (self._by_name.get((step["name"], step["kind"])), False)):
+            while shelf:
+                if (found := self._left.pop(id(shelf.pop(0)), None)) is not None:
+                    return found, moved
+        return None, False
+
+    def left(self) -> list[Mapping[str, Json]]:
+        return list(self._left.values())
 
 
 def _changed(old: Mapping[str, Json], new: Mapping[str, Json]) -> Iterator[Change]:

@@ -15,7 +15,9 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~", "moved": ">"}
 def render(found: PlanDiff) -> Iterator[str]:
     """Lines of text: one for each change, diffs of inline text indented below."""
     if not found.changes:
-        yield "The two plans are the same." if found.first_rerun is None else "The plans differ in their sources alone."
+        yield "The two plans are the same."
+        if found.first_rerun is not None:
+            yield f"But from step {found.first_rerun} on their digests differ: two versions of aib made them."
         return
     for change in found.changes:
         yield f"{_SIGNS[change.kind]} {safe(change.where)}{_values(change)}"

@@ -290,7 +290,7 @@ def test_failing_steps(home: Home, tiny_image: Path, build_cache: Path, tmp_path
     exported.write_text(json.dumps(document))
     built = packer(exported)
     assert built.returncode == 1
-    # Known difference: what aib sends is the same without the first line, as later Packers do; hence the export's files.
+    # Known difference: aib sends it without the first line, as later Packers do; hence the files of the export.
     assert re.search(r"sent: #!/bin/sh -e\n.*sent: #!/bin/bash\n", built.stdout), built.stdout
     assert "before-it" in built.stdout
     assert "behind-it" not in built.stdout
