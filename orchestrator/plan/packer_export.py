@@ -57,7 +57,9 @@ def _variables(plan: RunPlan, *, linux: bool) -> dict[str, str]:
 
 def _builder(plan: RunPlan, *, linux: bool) -> dict[str, Any]:
     machine, source = plan.machine, plan.source
-    firmware = {"firmware": "{{user `firmware`}}"} if machine.firmware == "uefi" else {}
+    # The key `firmware` is younger than 1.6.
+    arguments = [["-bios", "{{user `firmware`}}"]] if machine.firmware == "uefi" else []
+    arguments += _drives() if linux else []
     return {
         "type": "qemu",
         "name": BUILD_NAME,
@@ -71,13 +73,22 @@ def _builder(plan: RunPlan, *, linux: bool) -> dict[str, Any]:
         "accelerator": "{{user `accelerator`}}",
         "cpus": machine.vcpus,
         "memory": machine.memory_mib,
-        **firmware,
+        **({"qemuargs": arguments} if arguments else {}),
         "headless": True,
         "boot_wait": "-1s",  # there is nothing to type; "0s" would mean Packer's default of 10 s
         "output_directory": "{{user `output_directory`}}",
         "vm_name": f"{plan.template_name}.qcow2",
         **(_ssh(plan) if linux else _winrm()),
     }
+
+
+def _drives() -> list[list[str]]:
+    """Naming one drive replaces Packer's own, so that the system's disk is said again."""
+    return [
+        ["-drive", _DISK],
+        ["-drive", f"file={_HERE}/{SEED},if=virtio,format=raw,readonly=on"],
+        ["-serial", f"file:{_HERE}/console.log"],
+    ]
 
 
 def _ssh(plan: RunPlan) -> dict[str, Any]:
@@ -88,11 +99,6 @@ def _ssh(plan: RunPlan) -> dict[str, Any]:
     # leaves the machine on, and so fails the build by shutdown_timeout: Packer does not look at the exit code.
     generalize = f"cat {script}; sh {script} </dev/null && cd / && sh {FORGET_SEED} && rm -f {FORGET_SEED} && poweroff"
     return {
-        "qemuargs": [
-            ["-drive", _DISK],
-            ["-drive", f"file={_HERE}/{SEED},if=virtio,format=raw,readonly=on"],
-            ["-serial", f"file:{_HERE}/console.log"],
-        ],
         "communicator": "ssh",
         "ssh_username": BUILD_USER,
         "ssh_private_key_file": f"{_HERE}/{KEY}",

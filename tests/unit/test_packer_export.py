@@ -105,7 +105,7 @@ def test_the_builder_is_the_build_vm(tmp_path) -> None:
     assert builder["disk_size"] == "1025M"  # never smaller than planned
     assert builder["iso_checksum"] == f"sha256:{DIGEST}"
     assert (builder["cpus"], builder["memory"]) == (1, 1024)
-    assert builder["firmware"] == "{{user `firmware`}}"
+    assert builder["qemuargs"][0] == ["-bios", "{{user `firmware`}}"]
 
 
 def test_windows_goes_over_winrm_and_keeps_its_password_out_of_the_template(tmp_path) -> None:
@@ -120,10 +120,11 @@ def test_windows_goes_over_winrm_and_keeps_its_password_out_of_the_template(tmp_
     assert template["provisioners"][2]["restart_timeout"] == "600s"
 
 
-def test_what_is_written_is_whole_and_packer_accepts_it(tmp_path) -> None:
+@pytest.mark.parametrize("generation", ["V1", "V2"])
+def test_what_is_written_is_whole_and_packer_accepts_it(tmp_path, generation) -> None:
     script = Step(1, "../../evil name", "Customizing", "Shell", {"as_root": True}, payload(tmp_path, b"#!/bin/sh\n"))
     folder = tmp_path / "new" / "packer"
-    exported = packer.export(plan(tmp_path, inline(0, "true"), script), folder)
+    exported = packer.export(plan(tmp_path, inline(0, "true"), script, generation=generation), folder)
     assert re.fullmatch(r"checked by Packer \d+\.\d+\.\d+", exported.verdict)
     assert exported.template == folder / "template.json"
     key = folder / "id_ed25519"
