@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,10 +167,11 @@ def _typed(subjects: Iterable[Subject]) -> tuple[Template, ...]:
 def _subjects(
     root: Node, report: Report, name: str, parameters: Mapping[str, Any], *, scope: Scope, target_version: str
 ) -> Iterator[Subject]:
-    if is_deployment(root):
-        resources = expand.resources(root, parameters, report, scope, target_version)
-    else:
-        resources = find(root, report)
+    parts = root.items() if any(is_deployment(item) for item in root.items()) else [root]
+    resources = chain.from_iterable(
+        expand.resources(part, parameters, report, scope, target_version) if is_deployment(part) else find(part, report)
+        for part in parts
+    )
     for found in resources:
         written = found.node
         version = written.string("apiVersion")

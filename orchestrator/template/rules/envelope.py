@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 
 from orchestrator.template import resource_ids
+from orchestrator.template.arm.expression import is_expression
+from orchestrator.template.node import Node
 from orchestrator.template.placeholders import is_open
 from orchestrator.template.report import Report
 from orchestrator.template.schema.tables import regions, tables
 from orchestrator.template.subject import Subject
 
 NAME = re.compile(r"[A-Za-z0-9-_.]{1,64}")
+_CALL = re.compile(r"\[\s*[A-Za-z][A-Za-z0-9]*\s*\(")
 NAME_SHAPE = "1 to 64 of the characters A-Z a-z 0-9 - _ ."
 OLD_BEFORE = "2022-07-01"
 
@@ -83,6 +86,24 @@ def api_version_in_body(subject: Subject, report: Report) -> None:
         report.warning("AIB014", at, message, hint=hint, source="NOTES")
 
 
+def stray_expressions(subject: Subject, report: Report) -> None:
+    """AIB004: outside a deployment nobody evaluates `[parameters('x')]`: it would be taken literally."""
+    if subject.in_deployment or "(" not in subject.written.source.text:
+        return
+    for node in subject.written.walk():
+        text = node.value
+        if isinstance(text, str) and is_expression(text) and _CALL.match(text) and not _in_script(node):
+            report.error(
+                "AIB004", node, f"{text[:60]} is an expression, and expressions are evaluated in deployments only",
+                hint='put the resource into a deployment: {"resources": [ ... ]}', source="ARM template functions",
+            )  # fmt: skip
+
+
+def _in_script(node: Node) -> bool:
+    """Whether the text is a line of a script, where brackets have their own meaning."""
+    return node.parent is not None and node.parent.key in ("inline", "filters")
+
+
 def build_timeout(subject: Subject, report: Report) -> None:
     """AIB017: a budget of 1 to 5 minutes never starts (E18)."""
     at = subject.properties.get("buildTimeoutInMinutes")
@@ -94,4 +115,4 @@ def build_timeout(subject: Subject, report: Report) -> None:
         )  # fmt: skip
 
 
-RULES = (api_version, template_name, identity, location, api_version_in_body, build_timeout)
+RULES = (api_version, template_name, identity, location, api_version_in_body, stray_expressions, build_timeout)

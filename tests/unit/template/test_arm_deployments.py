@@ -193,3 +193,9 @@ def test_both_shapes_of_parameter_files(tmp_path: Path) -> None:
     file.write_text('{"parameters": {"a": 1}}')
     with pytest.raises(InvalidTemplate):
         read_parameters(file)
+
+
+def test_an_array_may_hold_deployments_and_bare_resources() -> None:
+    bare = deployment()["resources"][0]
+    data = [deployment(resource={"name": "[concat('a', 'b')]"}), {**bare, "name": "c"}]
+    assert [t.name for t in inspected(data).templates] == ["ab", "c"]

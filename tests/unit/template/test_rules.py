@@ -122,6 +122,7 @@ CASES: list[tuple[str, str, Any, Any]] = [
     ("AIB002", "warning", "\ufeff" + json.dumps(template()), json.dumps(template())),
     ("AIB003", "error", template(_location="<region>"), template(_location="eastus")),
     ("AIB004", "error", template(_location="[parameters('x')]"), template(_location="[toLower('EASTUS')]")),
+    ("AIB004", "error", bare(_location="[resourceGroup().location]"), bare(_tags={"a": "[x] (y)"})),
     ("AIB005", "error", template(_type="Microsoft.VirtualMachineImages"), template()),
     ("AIB006", "warning", template("2099-01-01"), template()),
     ("AIB006", "info", template(OLD), template()),
