@@ -22,6 +22,7 @@ _TYPES = {
     "secureobject": "object",
 }  # fmt: skip
 _BUSY = object()
+MAX_SUGGESTED_FROM = 500  # names
 
 
 @dataclass(slots=True)
@@ -213,5 +214,9 @@ def _give(declared: Node) -> str:
 def _near(name: str, known: Mapping[str, Any]) -> str:
     import difflib  # only misspelt names pay for it
 
-    near = difflib.get_close_matches(name.lower()[:80], list(known), n=1)
+    word = name.lower()[:80]
+    if len(known) > MAX_SUGGESTED_FROM:
+        return ""  # nobody wrote that by hand, and every wrong name would be compared with all of them
+    alike = [each for each in known if each[:1] == word[:1] and abs(len(each) - len(word)) <= 3]
+    near = difflib.get_close_matches(word, alike, n=1)
     return f"did you mean {near[0]}?" if near else ""

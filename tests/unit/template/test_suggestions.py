@@ -1,0 +1,37 @@
+"""Suggestions for misspelt names stay cheap: none among thousands of names, else among similar ones alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from orchestrator.template.arm import deployment
+from orchestrator.template.load import inspect_templates
+
+
+def hint_for(name: str, known: dict[str, str]) -> str:
+    document = {
+        "variables": known,
+        "resources": [
+            {
+                "type": "Microsoft.VirtualMachineImages/imageTemplates",
+                "properties": {},
+                "name": f"[variables('{name}')]",
+            }
+        ],
+    }
+    found = [item for item in inspect_templates(None, json.dumps(document)).diagnostics if item.rule == "AIB004"]
+    assert f"has no variable '{name}'" in found[0].message
+    return found[0].hint
+
+
+def test_a_misspelt_variable_gets_a_suggestion() -> None:
+    assert hint_for("imagName", {"imageName": "a", "other": "b"}) == "did you mean imagename?"
+    assert hint_for("nothing", {"imageName": "a", "other": "b"}) == ""
+
+
+def test_thousands_of_variables_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {f"name{i}": "x" for i in range(deployment.MAX_SUGGESTED_FROM + 1)}
+    monkeypatch.setattr("difflib.get_close_matches", None)
+    assert hint_for("nam7", known) == ""
