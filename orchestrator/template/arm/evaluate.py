@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.template.arm import (
@@ -176,11 +177,14 @@ def _lost(name: str, arguments: list[Any]) -> bool:
     return name in needs and any(isinstance(argument, Unresolved) for argument in arguments)
 
 
+@lru_cache(maxsize=256)  # the same slip is often made everywhere
 def _suggest(name: str) -> str:
     import difflib  # only misspelt functions pay for it
 
     known = [*PURE, *SCOPED, *_SPECIAL, *ONLY_IN_AZURE]
-    near = difflib.get_close_matches(name.lower()[:40], known, n=1)
+    word = name.lower()[:40]
+    alike = [each for each in known if each[:1] == word[:1] and abs(len(each) - len(word)) <= 3]
+    near = difflib.get_close_matches(word, alike, n=1)
     return f"did you mean {near[0]}()?" if near else ""
 
 

@@ -68,7 +68,7 @@ def _as_target_regions(target: Node, old_way: Node) -> tuple[Edit, ...]:
     """replicationRegions rewritten as targetRegions, where no storage type stands beside them."""
     if target.get("storageAccountType") is not None:
         return ()
-    edits = fixes.rename_key(target, "replicationRegions", "targetRegions")
+    edits = list(fixes.rename_key(target, "replicationRegions", "targetRegions"))
     for region in old_way.items():
         if not isinstance(region.value, str):
             return ()
@@ -76,7 +76,7 @@ def _as_target_regions(target: Node, old_way: Node) -> tuple[Edit, ...]:
         if not edit or not edits:
             return ()
         edits += edit
-    return edits
+    return tuple(edits)
 
 
 def _storage(subject: Subject, target: Node, report: Report) -> None:
