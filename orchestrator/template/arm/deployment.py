@@ -29,7 +29,8 @@ MAX_SUGGESTED_FROM = 500  # names
 class Shared:
     """What all deployments of one file share.
 
-    `target_version` stands in for an apiVersion nobody gave; `seen` counts imageTemplates resources, deployed or not.
+    `target_version` stands in for an apiVersion nobody gave; `seen` counts imageTemplates resources as written,
+    `made` those that would be deployed.
     """
 
     report: Report
@@ -37,6 +38,7 @@ class Shared:
     now: datetime
     target_version: str = ""
     seen: int = 0
+    made: int = 0
 
 
 class Deployment:

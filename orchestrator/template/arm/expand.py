@@ -18,6 +18,7 @@ from orchestrator.template.recognise import NO_RESOURCE, NO_RESOURCE_HINT, Found
 from orchestrator.template.report import Report
 
 MAX_NESTED = 20
+MAX_TEMPLATES = 800  # ARM's limit of resources in one deployment
 _NESTED_TYPE = "microsoft.resources/deployments"
 _ONLY_ARM = frozenset({"copy", "condition", "dependsOn", "scope", "resources", "comments", "metadata"})
 
@@ -62,11 +63,18 @@ def _of_resource(resource: Node, context: Context, run: Shared, depth: int) -> I
         counted = _try(loop, lambda: _turns(loop, context), run)
         turns = counted if isinstance(counted, list) else []
     for turn in turns:
+        if run.made > MAX_TEMPLATES:
+            return
         if not _wanted(resource, turn, run):
             continue
         if resource.string("type").lower() == _NESTED_TYPE:
             yield from _of_nested(resource, turn, run, depth + 1)
         elif looks_like_template(resource):
+            run.made += 1
+            if run.made > MAX_TEMPLATES:
+                if run.made == MAX_TEMPLATES + 1:
+                    say_error(run.report, resource, ExpressionError(f"more than {MAX_TEMPLATES} resources are made"))
+                return
             check_type(resource, run.report)
             yield Found(expand_node(resource, turn, run, top=True), in_deployment=True)
         else:

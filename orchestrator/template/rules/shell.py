@@ -15,7 +15,7 @@ _BASHISMS = (
     (re.compile(r"(?:^|[;&|])\s*source\s"), "source", "use ."),
     (re.compile(r"(?:^|[;&|])\s*set\s+[^;&|]*pipefail"), "pipefail", "start the script with #!/bin/bash"),
     (re.compile(r"(?:^|[;&|])\s*[A-Za-z_]\w*=\("), "an array", "start the script with #!/bin/bash"),
-    (re.compile(r"\$\{[A-Za-z_]\w*\[[^]]*\]\}"), "an array", "start the script with #!/bin/bash"),
+    (re.compile(r"\$\{[A-Za-z_]\w*\[[^]]{0,80}\]\}"), "an array", "start the script with #!/bin/bash"),
     (re.compile(r"<<<"), "<<<", "pipe from printf"),
     (re.compile(r"(?:^|\s)&>>?"), "&>", "use > file 2>&1"),
     (re.compile(r"(?:^|[;&|])\s*function\s+\w+"), "function", "write name() { ...; }"),

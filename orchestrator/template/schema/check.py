@@ -20,6 +20,7 @@ ISO_RETIRED = (
     "the ISO source is retired: no new templates since 2020-03-31, none processed since 2020-04-30; "
     "use PlatformImage (RHEL bring-your-own-subscription images) or ManagedImage"
 )
+MAX_SUGGESTIONS = 200  # looking for the name that was meant takes time; a file of nonsense gets no further ones
 _REVIEW = (
     "Please review  http://aka.ms/azvmimagebuildertmplref  for details on fields requirements in the Image Builder "
     "Template."
@@ -37,6 +38,7 @@ class _Checker:
         self.report = report
         self.strict = is_strict(version)
         self.tables: Tables = tables()
+        self.suggestions = MAX_SUGGESTIONS
 
     @property
     def for_names(self) -> Severity:
@@ -244,7 +246,8 @@ class _Checker:
 
     def _unknown(self, node: Node, name: str, fields: Mapping[str, Field], what: str, meant: str = "") -> None:
         usable = [f.name for f in fields.values() if f.is_in(self.version) and not f.ro]
-        near = meant or _nearest(name, usable)
+        self.suggestions -= 1
+        near = meant or (_nearest(name, usable) if self.suggestions >= 0 else "")
         message = f"{what} has no field {name!r}"
         if self.strict:
             message += f'; the service: Unmarshalling entity encountered error: ... unknown field "{name}"'

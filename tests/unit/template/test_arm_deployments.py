@@ -123,6 +123,16 @@ def test_a_copy_loop_makes_one_template_per_turn() -> None:
     assert "800" in errors(inspected(too_many))[0].message
 
 
+def test_loops_in_loops_end_at_what_arm_allows() -> None:
+    inner = deployment(resource={"copy": {"name": "d", "count": 800}})
+    nested = {
+        "type": "Microsoft.Resources/deployments", "name": "n", "copy": {"name": "c", "count": 800},
+        "properties": {"template": inner},
+    }  # fmt: skip
+    found = errors(inspected({"resources": [nested]}, typed=False))
+    assert [d.message for d in found] == ["more than 800 resources are made"]
+
+
 def test_a_false_condition_leaves_the_resource_out() -> None:
     data = deployment(parameters={"on": {"type": "bool"}}, resource={"condition": "[parameters('on')]"})
     assert len(inspected(data, parameters={"on": True}).templates) == 1
