@@ -88,9 +88,14 @@ def _children() -> list[int]:
 
 
 def _is_qemu(pid: int) -> bool:
-    """QEMU detached by libvirt: one that somebody else in this process waits for was started without `-pidfile`
-    or a libvirt name."""
+    """QEMU that was detached: whoever detaches a process gives it a session of its own.
+
+    One in our own session is still somebody's in this process: libvirt starts its probing QEMU (`-daemonize`) as a
+    direct child and waits for that child itself; were we to reap it first, libvirt would fail.
+    """
     try:
+        if os.getsid(pid) == os.getsid(0):
+            return False
         program = Path(f"/proc/{pid}/exe").readlink().name
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
