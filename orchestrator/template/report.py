@@ -7,12 +7,15 @@ from orchestrator.template.node import Node
 
 Fix = tuple[Edit, ...]
 
+MAX_OF_A_KIND = 2000
+
 
 class Report:
     """Diagnostics in the order they were found; `sorted()` gives them in file order."""
 
     def __init__(self) -> None:
         self.items: list[Diagnostic] = []
+        self._counts: dict[tuple[str, Severity], int] = {}
 
     def add(
         self,
@@ -33,7 +36,7 @@ class Report:
             position = at.key_position(key)
         else:
             pointer, position = at.pointer, at.position
-        self.items.append(Diagnostic(rule, severity, message, pointer, position, hint, source, fix))
+        self._keep(Diagnostic(rule, severity, message, pointer, position, hint, source, fix))
 
     def error(
         self, rule: str, at: Node, message: str, *, hint: str = "", source: str = "", key: str = "", fix: Fix = ()
@@ -65,7 +68,17 @@ class Report:
         fix: Fix = (),
     ) -> None:
         """Reports something that has no node, such as a syntax error."""
-        self.items.append(Diagnostic(rule, severity, message, "", position, hint, source, fix))
+        self._keep(Diagnostic(rule, severity, message, "", position, hint, source, fix))
+
+    def _keep(self, item: Diagnostic) -> None:
+        """Keeps the first of each rule and severity; who has thousands of them needs no more, and memory is bounded."""
+        kind = (item.rule, item.severity)
+        count = self._counts[kind] = self._counts.get(kind, 0) + 1
+        if count <= MAX_OF_A_KIND:
+            self.items.append(item)
+        elif count == MAX_OF_A_KIND + 1:
+            more = f"more than {MAX_OF_A_KIND} of {item.rule}: those from here on are not shown"
+            self.items.append(Diagnostic(item.rule, item.severity, more, "", item.position))
 
     @property
     def has_errors(self) -> bool:

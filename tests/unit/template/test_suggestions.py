@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.template.arm import deployment
 from orchestrator.template.load import inspect_templates
+from orchestrator.template.report import MAX_OF_A_KIND
 
 
 def hint_for(name: str, known: dict[str, str]) -> str:
@@ -35,3 +36,11 @@ def test_thousands_of_variables_are_not_compared(monkeypatch: pytest.MonkeyPatch
     known = {f"name{i}": "x" for i in range(deployment.MAX_SUGGESTED_FROM + 1)}
     monkeypatch.setattr("difflib.get_close_matches", None)
     assert hint_for("nam7", known) == ""
+
+
+def test_thousands_of_the_same_finding_are_cut_short_and_hide_no_other() -> None:
+    found = inspect_templates(None, json.dumps(["<open>"] * (MAX_OF_A_KIND * 2))).diagnostics
+    opened = [item for item in found if item.rule == "AIB003"]
+    assert len(opened) == MAX_OF_A_KIND + 1
+    assert f"more than {MAX_OF_A_KIND} of AIB003" in opened[-1].message
+    assert "AIB005" in {item.rule for item in found}
