@@ -25,7 +25,7 @@ class Connection:
     def domainEventDeregisterAny(self, number: int) -> None:
         del self.callbacks[number]
 
-    def tell(self, kind: int, *arguments: int) -> None:
+    def tell(self, kind: int, *arguments: object) -> None:
         for domain, registered, callback in list(self.callbacks.values()):
             if registered == kind:
                 callback(self, domain, *arguments, None)
@@ -47,7 +47,15 @@ def events(connection: Connection, clock: list[float]) -> GuestEvents:
 
 
 def test_listens_to_its_own_domain_only(connection: Connection, events: GuestEvents) -> None:
-    assert [domain for domain, _, _ in connection.callbacks.values()] == ["the domain"] * 2
+    assert {domain for domain, _, _ in connection.callbacks.values()} == {"the domain"}
+
+
+def test_a_disk_that_the_host_fails_is_told(connection: Connection, events: GuestEvents) -> None:
+    told: list[tuple[str, str]] = []
+    connection.tell(libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, "/early.qcow2", "virtio-disk0", 1, "enospc")
+    events.when_disk_fails(lambda path, reason: told.append((path, reason)))
+    connection.tell(libvirt.VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, "/os.qcow2", "virtio-disk0", 1, "enospc")
+    assert told == [("/os.qcow2", "enospc")]
 
 
 def test_repeated_reports_are_one_reboot(connection: Connection, events: GuestEvents, clock: list[float]) -> None:
