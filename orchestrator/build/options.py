@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from orchestrator.template.arm.functions_azure import Scope
+
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
@@ -30,6 +32,12 @@ class BuildOptions:
     resource_group: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scope(self) -> Scope:
+        """Where the template counts as deployed to, for the expressions of a deployment."""
+        here = Scope()
+        return Scope(self.subscription or here.subscription, self.resource_group or here.resource_group)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary for `from_json`."""

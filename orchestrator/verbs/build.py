@@ -19,6 +19,8 @@ from orchestrator.record.store import Store
 from orchestrator.template.load import Loaded, choose, inspect_templates
 from orchestrator.template.model import Template
 
+STANDARD_INPUT = Path("-")
+
 Shower = Callable[[RunFolder], Callable[[Stamped], None]]
 """Gets the run's folder and returns what shows its events."""
 
@@ -42,9 +44,16 @@ class Checked:
 
 
 def check(template_file: Path, options: BuildOptions) -> Checked:
-    """Read and judge a template before anything is made. Raises `InputError` when the file cannot be read."""
+    """Read and judge a template before anything is made. Raises `InputError` when the file cannot be read.
+
+    `-` is standard input; relative paths in it count from the present folder.
+    """
     loaded = inspect_templates(
-        template_file, name=options.name, settings=options.settings, parameters=options.parameters
+        None if template_file == STANDARD_INPUT else template_file,
+        name=options.name,
+        settings=options.settings,
+        parameters=options.parameters,
+        scope=options.scope,
     )
     return Checked(template_file, loaded, options)
 

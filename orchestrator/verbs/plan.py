@@ -51,6 +51,7 @@ def plan_template(
         name=options.name,
         settings=options.settings,
         parameters=options.parameters,
+        scope=options.scope,
     )
     return plan(
         template,

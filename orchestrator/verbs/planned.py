@@ -21,12 +21,10 @@ from orchestrator.plan.plan_json import from_json
 from orchestrator.record import durations
 from orchestrator.record.files import read_json
 from orchestrator.record.store import Store
-from orchestrator.template.load import inspect_templates
-from orchestrator.verbs.build import Checked, check
+from orchestrator.verbs.build import STANDARD_INPUT, Checked, check
 from orchestrator.verbs.plan import plan
 from orchestrator.verbs.runs import find_run
 
-STANDARD_INPUT = Path("-")
 _LARGEST_PLAN = 64 * 1024 * 1024  # bytes
 
 Say = Callable[[str], None]
@@ -44,12 +42,7 @@ class Planner:
 
     def check(self, template: Path) -> Checked:
         """Read and judge a template; `-` is standard input, and relative paths in it count from the present folder."""
-        if template != STANDARD_INPUT:
-            return check(template, self.options)
-        loaded = inspect_templates(
-            None, name=self.options.name, settings=self.options.settings, parameters=self.options.parameters
-        )
-        return Checked(template, loaded, self.options)
+        return check(template, self.options)
 
     def plan(self, checked: Checked) -> RunPlan:
         """The plan of a checked template. Raises as `orchestrator.verbs.plan.plan` does."""

@@ -17,7 +17,7 @@ import pytest
 from tests.contract.installing import ROOT, copy_sources, pip_environment
 
 yaml = pytest.importorskip("yaml", reason="PyYAML comes with pre-commit, of the dev extra")
-pytestmark = pytest.mark.install
+pytestmark = [pytest.mark.install, pytest.mark.xdist_group("action")]
 BAD = '{"type": "Microsoft.VirtualMachineImages/imageTemplates", "properties": {"distribute": [],}}'
 
 
