@@ -6,12 +6,12 @@ to (SIGTERM, the control socket), or when an attached supervisor goes away (end-
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 from contextlib import ExitStack
 from types import FrameType
-from typing import BinaryIO
 
 from hypervisor.deadline import CancelToken
 from orchestrator.build import control
@@ -31,7 +31,7 @@ def main() -> None:
     token = CancelToken()
     _cancel_on_signals(token)
     if job.attached:
-        threading.Thread(target=_cancel_at_end_of_file, args=(stdin, token), daemon=True).start()
+        threading.Thread(target=_cancel_at_end_of_file, args=(stdin.fileno(), token), daemon=True).start()
     sys.exit(run_job(job, token))
 
 
@@ -43,8 +43,10 @@ def _cancel_on_signals(token: CancelToken) -> None:
         signal.signal(number, cancel)
 
 
-def _cancel_at_end_of_file(stdin: BinaryIO, token: CancelToken) -> None:
-    stdin.read()
+def _cancel_at_end_of_file(stdin: int, token: CancelToken) -> None:
+    # Past the buffered reader: its lock, held by a daemon thread, would be fatal to the interpreter's own end.
+    while os.read(stdin, 4096):
+        pass
     token.cancel("cancelled because the command that started this run has ended")
 
 

@@ -103,3 +103,5 @@ def started(job: Job, log: Path) -> Iterator[WorkerProcess]:
         yield worker
     finally:
         worker.close()
+        if log.stat().st_size == 0:
+            log.unlink()

@@ -23,9 +23,10 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory, tiny_image: Path) -> H
 
 @pytest.fixture
 def home(shared_home: Home) -> Iterator[Home]:
-    """The shared home; afterwards no QEMU of it may be left."""
+    """The shared home; afterwards no QEMU of it may be left, and no worker may have died aloud."""
     yield shared_home
     assert qemus_of(shared_home.path) == []
+    assert [log.read_text() for log in shared_home.path.glob("runs/*/worker.log")] == []
 
 
 TemplateWriter = Callable[..., Path]
