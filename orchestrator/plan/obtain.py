@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypervisor.bootstrap import BootstrapRecipe
-
 from hypervisor import bootstrap
+from hypervisor.bootstrap import BootstrapRecipe
 from hypervisor.deadline import Deadline
 from hypervisor.errors import InputError
 from orchestrator.plan import add_image, platform_images, pull
