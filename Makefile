@@ -33,7 +33,8 @@ demo: setup
 
 .PHONY: test
 test: setup
-	$(VENV)/bin/pytest -n 2 --dist loadgroup
+	$(VENV)/bin/pytest -n 2 --dist loadgroup -m "not alone"
+	$(VENV)/bin/pytest -m alone
 
 .PHONY: check
 check: setup

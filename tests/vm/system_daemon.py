@@ -14,6 +14,7 @@ import pytest
 
 SOCKET = Path("/run/libvirt/libvirt-sock")
 URI = "qemu:///system"
+PATIENCE = 180.0
 
 # A mount namespace of its own with a /dev/kvm that libvirt's user may open: where the node says something else than
 # what QEMU finds as root, libvirt takes its capability cache for stale at every look-up, and a start takes minutes.
@@ -39,7 +40,7 @@ DAEMONS = """
 
 
 @pytest.fixture(scope="session")
-def system_daemon() -> Iterator[None]:
+def system_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The machine's own system daemon where one runs, else one for these tests."""
     if SOCKET.exists() and _answers():
         yield
@@ -48,12 +49,13 @@ def system_daemon() -> Iterator[None]:
         pytest.skip("no system libvirtd runs, and only root can start one")
     SOCKET.parent.mkdir(exist_ok=True)
     words = ["unshare", "--mount", "sh", "-c", textwrap.dedent(DAEMONS)]
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/") as daemons:
+    said = tmp_path_factory.mktemp("system-daemon") / "said.txt"
+    with said.open("wb") as sink, subprocess.Popen(words, stdout=sink, stderr=sink, cwd="/") as daemons:
         try:
-            end = time.monotonic() + 60
+            end = time.monotonic() + PATIENCE
             while not _answers():
-                assert daemons.poll() is None, "libvirtd ended"
-                assert time.monotonic() < end, "libvirtd does not answer"
+                assert daemons.poll() is None, f"libvirtd ended: {said.read_text()}"
+                assert time.monotonic() < end, f"libvirtd does not answer: {said.read_text()}"
                 time.sleep(0.1)
             yield
         finally:

@@ -56,6 +56,7 @@ def test_the_light_install_checks_templates_and_refuses_to_build(
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else; the other tests run as this user")
 def test_an_ordinary_user_builds_without_any_daemon(
     tmp_path_factory: pytest.TempPathFactory, tiny_image: Path, write_template: TemplateWriter
@@ -94,7 +95,7 @@ def test_an_ordinary_user_builds_without_any_daemon(
         shutil.rmtree(folder)
 
 
-@pytest.mark.xdist_group("system")
+@pytest.mark.alone
 @pytest.mark.usefixtures("system_daemon")
 def test_a_build_through_the_system_daemon(home: Home, write_template: TemplateWriter) -> None:
     done = home.aib("build", write_template("by-system", shell("id -un")), "--connect", "qemu:///system")

@@ -19,7 +19,7 @@ from hypervisor.domain import domain_xml
 from hypervisor.machine import DiskSpec, MachineSpec, running
 from hypervisor.sweep import sweep_daemon
 
-pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("system")]
+pytestmark = [pytest.mark.vm, pytest.mark.alone]
 ROOT = Path(__file__).parents[2]
 URI = "qemu:///system"
 

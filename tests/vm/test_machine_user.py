@@ -20,7 +20,7 @@ import libvirt
 import platformdirs
 import pytest
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.alone]
 ROOT = Path(__file__).parents[2]
 NOBODY = "nobody"
 
