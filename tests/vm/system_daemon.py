@@ -14,7 +14,7 @@ import pytest
 
 SOCKET = Path("/run/libvirt/libvirt-sock")
 URI = "qemu:///system"
-PATIENCE = 180.0
+PATIENCE = 60.0
 
 # A mount namespace of its own with a /dev/kvm that libvirt's user may open: where the node says something else than
 # what QEMU finds as root, libvirt takes its capability cache for stale at every look-up, and a start takes minutes.
