@@ -277,7 +277,8 @@ def test_a_guest_that_powers_off_is_told(own_guest: LiveGuest, told: Told) -> No
 
 
 def test_a_guest_whose_sshd_is_gone_is_told(own_guest: LiveGuest, told: Told) -> None:
-    stop = "sudo sh -c 'chmod 0 /usr/sbin/sshd; kill -9 $(pidof sshd)'"
+    # The listener first: killed last, it may still fork a server for the connection that the lost session brings about.
+    stop = "sudo sh -c 'chmod 0 /usr/sbin/sshd; kill -9 $(cat /run/sshd.pid) && kill -9 $(pidof sshd)'"
     script = Shell(Shell.inline([stop, "sleep 60"]).content, reboot_limit=20)
     with pytest.raises(StepError, match=r"did not answer again.*saw no reboot"):
         script.apply(own_guest, told.context())
