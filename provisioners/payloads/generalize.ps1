@@ -1,0 +1,11 @@
+# Runs the deprovision script of the image. Off Azure the agents that the service's default script waits for may not be
+# installed, and it would wait for ever: for exactly those names, which are filled in here, Get-Service answers that
+# they run. A function comes before a cmdlet of the same name, and the script is run in this scope.
+$aibAbsentServices = @(@ABSENT@)
+function Get-Service([string[]] $Name) {
+    if ($Name.Count -eq 1 -and $aibAbsentServices -contains $Name[0]) {
+        return New-Object PSObject -Property @{ Name = $Name[0]; Status = 'Running' }
+    }
+    Microsoft.PowerShell.Management\Get-Service @PSBoundParameters @args
+}
+if (Test-Path @SCRIPT@) { . @SCRIPT@ }
