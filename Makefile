@@ -17,7 +17,7 @@ setup: $(VENV)/.installed
 # The packages are looked at each time (half a second); the environment is made anew only when its inputs change.
 $(VENV)/.installed: pyproject.toml .ci/constraints.txt | host
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[build,dev]'
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[build,serve,dev]'
 	touch $@
 
 .PHONY: host

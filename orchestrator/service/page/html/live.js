@@ -1,0 +1,24 @@
+"use strict";
+// Follows a run: the log grows, the state is replaced. Without it the page reloads itself every five seconds.
+const log = document.getElementById("log");
+const state = document.getElementById("state");
+const said = document.getElementById("said");
+const LONGEST = 2_000_000; // characters: the whole log is a download
+if (log && log.dataset.live) {
+  const source = new EventSource(log.dataset.live);
+  log.scrollTop = log.scrollHeight;
+  source.addEventListener("log", (event) => {
+    const following = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    log.append(JSON.parse(event.data));
+    while (log.textContent.length > LONGEST && log.childNodes.length > 1) log.firstChild.remove();
+    if (following) log.scrollTop = log.scrollHeight;
+  });
+  source.addEventListener("state", (event) => {
+    const open = [...state.querySelectorAll("details")].map((each) => each.open);
+    state.innerHTML = JSON.parse(event.data); // rendered and escaped by the server
+    const now = state.querySelector(".state").textContent;
+    if (said.textContent !== now) said.textContent = now; // for screen readers: one word, not the whole part
+    state.querySelectorAll("details").forEach((each, index) => { each.open = Boolean(open[index]); });
+  });
+  source.addEventListener("end", () => source.close());
+}
