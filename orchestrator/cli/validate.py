@@ -15,6 +15,7 @@ from orchestrator.template.arm.functions_azure import NO_SUBSCRIPTION, Scope
 from orchestrator.template.diagnostics import Diagnostic, Severity
 from orchestrator.template.load import FileChecks, Loaded
 from orchestrator.template.parameter_file import read_parameters
+from orchestrator.template.shell_syntax import TOTAL_SECONDS, ShellTools
 from orchestrator.verbs.validate import Checked, Given, Validation, validate_each
 from orchestrator.views import diagnostics_text
 
@@ -52,6 +53,8 @@ def show(loaded: Loaded | Validation) -> None:
 @click.option("--fail-on", type=click.Choice(["error", "warning", "info", "never"]), default=None,
               help="The least severity that fails (default: error).")  # fmt: skip
 @click.option("--shell-tools/--no-shell-tools", default=True, help="Run sh -n and ShellCheck over shell scripts.")
+@click.option("--shell-seconds", type=click.FloatRange(min=0), default=TOTAL_SECONDS, show_default=True,
+              help="How long they may take in all; findings are kept for the next time.")  # fmt: skip
 @click.option("--online", is_flag=True, help="Also fetch remote scripts and files: reachability, size, checksum.")
 @click.option("--fix", is_flag=True, help="Rewrite what is mechanical, show the difference, then check.")
 @click.option("--diff", is_flag=True, help="Show what --fix would change.")
@@ -89,7 +92,7 @@ def _given(options: dict[str, Any]) -> Given:
         only=options["only"],
         fail_on=options["fail_on"] or "",
         target_version=options["target_version"],
-        files=FileChecks(cache=_cache(), tools=options["shell_tools"]),
+        files=FileChecks(ShellTools(_cache(), options["shell_seconds"]) if options["shell_tools"] else None),
         online=_home() if options["online"] else None,
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from orchestrator.plan.http_errors import ChecksumMismatch, FetchError, NotAutho
 from orchestrator.plan.model import Payload
 from orchestrator.record import files
 from orchestrator.template.model import File, PowerShell, Shell, Template
+from orchestrator.template.regular_file import chunks, open_regular
 
 LIMITS = http.Limits(size=512 << 20, redirects=5, total=1800.0)
 _NEAR_TEXT = 8 << 20
@@ -162,27 +162,23 @@ class Fetcher:
 
     def _copy(self, source: Path) -> Stored:
         """Take a file of this machine as it is now: what the user changes later does not change this run."""
+        digest = hashlib.sha256()
         try:
-            status = source.stat()
-            if not stat.S_ISREG(status.st_mode):
-                kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-                raise InputError(f"{source} is {kind}: one file is needed")
-            if status.st_size > self.limits.size:
-                raise InputError(f"{source} is larger than the limit of {self.limits.size} bytes")
-            file = source.open("rb")
+            with open_regular(source) as (file, size):
+                if size > self.limits.size:
+                    raise InputError(f"{source} is larger than the limit of {self.limits.size} bytes")
+                with self.store.incoming() as path, files.translating("copying", path), path.open("xb") as copy:
+                    for data in chunks(file, size):
+                        digest.update(data)
+                        copy.write(data)
+                        self.deadline.check(f"reading {source}")
+                    copy.flush()
+                    os.fsync(copy.fileno())
+                    return self.store.publish(path, digest.hexdigest())
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            hint = f"Relative paths count from the template's folder, {self.base}."
+            hint = f"One file is needed; relative paths count from the template's folder, {self.base}."
             raise InputError(f"cannot read {source}: {reason}", hint=hint) from error
-        digest = hashlib.sha256()
-        with file, self.store.incoming() as path, files.translating("copying", path), path.open("xb") as copy:
-            while data := file.read(1 << 20):
-                digest.update(data)
-                copy.write(data)
-                self.deadline.check(f"reading {source}")
-            copy.flush()
-            os.fsync(copy.fileno())
-            return self.store.publish(path, digest.hexdigest())
 
     def _explained(self, wanted: Wanted, error: InputError) -> InputUnavailable:
         hints = [error.hint]

@@ -27,6 +27,7 @@ from orchestrator.template.rules.machine import one_staging_group_each
 from orchestrator.template.schema.check import check_resource
 from orchestrator.template.schema.tables import DEFAULT_VERSION, nearest_version
 from orchestrator.template.selection import silenced_by_tag
+from orchestrator.template.shell_syntax import ShellTools
 from orchestrator.template.source_text import SourceText
 from orchestrator.template.subject import Subject
 
@@ -39,10 +40,9 @@ _HERE = Scope()
 
 @dataclass(frozen=True, slots=True)
 class FileChecks:
-    """Checks beyond the template's own text: local files beside it, and shell tools with their cache folder."""
+    """Checks beyond the template's own text: local files beside it, and the shell tools (None: without them)."""
 
-    cache: Path | None = None
-    tools: bool = True
+    shell: ShellTools | None = field(default_factory=ShellTools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +205,7 @@ def _check_files(subject: Subject, path: Path | None, files: FileChecks, report:
     from orchestrator.template.rules import local_files, shell_tools  # not on the path of a build
 
     found = list(local_files.check(subject, path.parent, report)) if path is not None else []
-    if not files.tools:
-        return {}
-    shell_tools.inline(subject, files.cache, report)
-    return shell_tools.files(found, files.cache, report)
+    return shell_tools.check(subject, found, files.shell, report) if files.shell is not None else {}
 
 
 def _name_from(path: Path | None) -> str:

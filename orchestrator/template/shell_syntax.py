@@ -1,7 +1,8 @@
 """AIB048: what real tools say about shell scripts: `sh -n` or `bash -n` by the first line, and ShellCheck.
 
-The tools cost tens of milliseconds a script, so their findings are kept in a cache folder by the script's digest.
-Without a tool its part is left out; nothing is guessed in its place.
+The tools cost milliseconds a script even when many share a process, so their findings are kept in a cache folder by the
+script's digest, and all checks of one call share a budget of time. Without a tool its part is left out; nothing is
+guessed in its place.
 """
 
 from __future__ import annotations
@@ -10,29 +11,33 @@ import functools
 import hashlib
 import json
 import os
-import re
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from hypervisor.errors import AibError
 
 MAX_SCRIPT = 500_000  # bytes
-TOOL_SECONDS = 20.0
-_LINE = re.compile(r"(?::|line )\s*(\d+):\s*(.*)")
+TOTAL_SECONDS = 20.0
+"""How long the tools may take over all files of one call, unless the user says otherwise."""
+_MOST_KNOWN = 10_000  # scripts; over thousands of templates the memory stays flat
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One complaint: 1-based line and column in the script, the tool that says it, its text."""
+    """One complaint: 1-based line and column in the script, the tool that says it, its text.
+
+    A note says what a tool did not look at.
+    """
 
     line: int
     column: int
     tool: str
     text: str
-    is_error: bool
+    is_note: bool = False
+
+
+Findings = tuple[Finding, ...]
 
 
 def shell_of(script: bytes) -> str:
@@ -46,56 +51,54 @@ def shell_of(script: bytes) -> str:
     return {"sh": "sh", "dash": "sh", "ash": "sh", "bash": "bash"}.get(name, "")
 
 
-def check(script: bytes, cache: Path | None) -> tuple[Finding, ...]:
-    """What the tools find in one script."""
-    shell = shell_of(script)
-    if not shell or len(script) > MAX_SCRIPT or not script.strip():
-        return ()
-    text = script.replace(b"\r\n", b"\n")  # Packer does the same before it uploads
-    kept = cache / f"{_key(shell, text)}.json" if cache is not None else None
-    found = _kept(kept)
-    if found is None:
-        found = (*_syntax(shell, text), *_shellcheck(shell, text))
-        _keep(kept, found)
-    return found
+class ShellTools:
+    """The tools, the cache folder of their findings, and the seconds that are left to them."""
 
+    def __init__(self, cache: Path | None = None, seconds: float = TOTAL_SECONDS) -> None:
+        self.cache = cache
+        self.seconds = seconds
+        self.left = seconds
+        self._known: dict[str, Findings] = {}
 
-def _syntax(shell: str, text: bytes) -> Iterator[Finding]:
-    from hypervisor.deadline import Deadline  # only scripts that were never checked pay for processes
-    from hypervisor.process import run
+    def check(self, scripts: Sequence[bytes]) -> list[Findings | None]:
+        """What the tools find in each script; None where the time did not suffice. New ones are run together."""
+        keys = [self._key(script) for script in scripts]
+        new: dict[str, tuple[str, bytes]] = {}
+        for key, script in zip(keys, scripts, strict=True):
+            if key and key not in self._known and not self._look_up(key):
+                new.setdefault(key, (shell_of(script), script.replace(b"\r\n", b"\n")))
+        if new and self.left > 0:
+            self._run(new)
+        found = [self._known.get(key) if key else () for key in keys]
+        if len(self._known) > _MOST_KNOWN:
+            self._known.clear()
+        return found
 
-    try:
-        done = run([shell, "-n"], deadline=Deadline.after(TOOL_SECONDS, f"{shell} -n"), input=text, check=False)
-    except AibError:
-        return
-    if done.exit_code != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        place = _LINE.search(said[0]) if said else None
-        line, message = (int(place[1]), place[2]) if place else (1, said[0] if said else "syntax error")
-        yield Finding(line, 1, f"{shell} -n", message, is_error=True)
+    def _run(self, new: Mapping[str, tuple[str, bytes]]) -> None:
+        from orchestrator.template.shell_processes import findings  # only new scripts pay for processes
 
+        began = time.monotonic()
+        for key, found in findings(new, self.left):
+            self._known[key] = found
+            _keep(self._file(key), found)
+        self.left -= time.monotonic() - began
 
-def _shellcheck(shell: str, text: bytes) -> Iterator[Finding]:
-    from hypervisor.deadline import Deadline
-    from hypervisor.process import run
+    def _look_up(self, key: str) -> bool:
+        kept = _kept(self._file(key))
+        if kept is not None:
+            self._known[key] = kept
+        return kept is not None
 
-    argv = ["shellcheck", "--norc", "-f", "json", "-s", shell, "-S", "warning", "-"]
-    try:
-        done = run(argv, deadline=Deadline.after(TOOL_SECONDS, "shellcheck"), input=text, check=False)
-        comments: list[dict[str, Any]] = json.loads(done.stdout or b"[]")
-    except (AibError, ValueError):
-        return
-    for comment in comments:
-        code = f"SC{comment['code']}"
-        # a script's own -e comes from Packer, and what `sh -n` refuses was said already
-        if comment["level"] == "error" and comment["code"] < 2000:
-            continue
-        yield Finding(comment["line"], comment["column"], f"ShellCheck {code}", comment["message"], is_error=False)
+    def _file(self, key: str) -> Path | None:
+        return self.cache / f"{key}.json" if self.cache is not None else None
 
-
-def _key(shell: str, text: bytes) -> str:
-    """Digest of the script, the shell, and the tools that would look at it."""
-    return hashlib.sha256(text + _tool(shell) + _tool("shellcheck")).hexdigest()
+    def _key(self, script: bytes) -> str:
+        """Digest of script, shell and tools; empty for what the tools are not asked about."""
+        shell = shell_of(script)
+        if not shell or not script.strip():
+            return ""
+        text = script.replace(b"\r\n", b"\n")  # Packer does the same before it uploads
+        return hashlib.sha256(b"2 " + text + _tool(shell) + _tool("shellcheck")).hexdigest()
 
 
 @functools.cache
@@ -108,16 +111,16 @@ def _tool(name: str) -> bytes:
     return f" {name} {stat.st_size} {stat.st_mtime_ns}".encode()
 
 
-def _kept(file: Path | None) -> tuple[Finding, ...] | None:
-    if file is None or not file.is_file():
+def _kept(file: Path | None) -> Findings | None:
+    if file is None:
         return None
     try:
         return tuple(Finding(**item) for item in json.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError):
-        return None  # torn or of another version: found anew
+        return None  # not there, torn, or of another version: found anew
 
 
-def _keep(file: Path | None, findings: Sequence[Finding]) -> None:
+def _keep(file: Path | None, findings: Findings) -> None:
     if file is None:
         return
     data = [{name: getattr(f, name) for name in Finding.__slots__} for f in findings]

@@ -15,16 +15,18 @@ from orchestrator.plan.credentials import Credentials
 from orchestrator.plan.fetch import Fetcher, Wanted, wanted_by
 from orchestrator.plan.fetched_store import FetchedStore
 from orchestrator.plan.http_errors import ChecksumMismatch
-from orchestrator.template import shell_syntax
 from orchestrator.template.diagnostics import Diagnostic, Position, Severity
 from orchestrator.template.model import File, Shell, Template
+from orchestrator.template.regular_file import read_regular
 from orchestrator.template.rules.downloads import is_remote
 from orchestrator.template.rules.local_files import FILE_LIMIT
+from orchestrator.template.shell_syntax import MAX_SCRIPT, Finding, ShellTools
 
 TIME_LIMIT = 600.0  # seconds for all files of one template
+_NO_TIME = Finding(1, 1, "sh -n", "not looked at: the time for shell scripts is used up", is_note=True)
 
 
-def check(template: Template, folder: Path, home: Path, cache: Path | None) -> Iterator[Diagnostic]:
+def check(template: Template, folder: Path, home: Path, shell: ShellTools | None) -> Iterator[Diagnostic]:
     """AIB034, AIB039, AIB040 and AIB048 for what a template fetches over HTTP; local paths were looked at before.
 
     Raises UsageError for a wrong config.toml in `home`, HostError when the store cannot be written.
@@ -49,10 +51,12 @@ def check(template: Template, folder: Path, home: Path, cache: Path | None) -> I
             message = f"the file has {payload.size} bytes; the File customizer is for files under 20 MB"
             hint = "download it in a script"
             yield Diagnostic("AIB040", Severity.WARNING, message, pointer, place, hint, "SEED S23")
-        if isinstance(step, Shell) and payload.size <= shell_syntax.MAX_SCRIPT:
-            for found in shell_syntax.check(payload.path.read_bytes(), cache):
+        if isinstance(step, Shell) and shell is not None:
+            findings = shell.check([read_regular(payload.path, MAX_SCRIPT + 1)])[0]
+            for found in findings if findings is not None else (_NO_TIME,):
+                severity = Severity.INFO if found.is_note else Severity.WARNING
                 message = f"line {found.line} of the fetched script: {found.text}"
-                yield Diagnostic("AIB048", Severity.WARNING, message, pointer, place, "", found.tool)
+                yield Diagnostic("AIB048", severity, message, pointer, place, "", found.tool)
 
 
 def _place(template: Template, wanted: Wanted) -> tuple[str, Position]:

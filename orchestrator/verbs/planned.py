@@ -21,6 +21,7 @@ from orchestrator.plan.plan_json import from_json
 from orchestrator.record import durations
 from orchestrator.record.files import read_json
 from orchestrator.record.store import Store
+from orchestrator.template.regular_file import read_regular
 from orchestrator.verbs.build import STANDARD_INPUT, Checked, check
 from orchestrator.verbs.plan import plan
 from orchestrator.verbs.runs import find_run
@@ -102,9 +103,8 @@ class Planner:
 def _json(path: Path) -> Any:
     """The file as JSON, or None: a template may be JSON with comments, which its own reader understands."""
     try:
-        if path.stat().st_size > _LARGEST_PLAN:
-            return None
-        return json.loads(path.read_bytes())
+        data = read_regular(path, _LARGEST_PLAN + 1)
+        return json.loads(data) if len(data) <= _LARGEST_PLAN else None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}", hint="check the path") from error
     except (ValueError, RecursionError):

@@ -11,6 +11,8 @@ from hypervisor.errors import InputError
 from orchestrator.template.arm.functions_azure import Scope
 from orchestrator.template.diagnostics import Diagnostic, Severity
 from orchestrator.template.load import FileChecks, Loaded, inspect_templates
+from orchestrator.template.read_file import MAX_FILE_SIZE
+from orchestrator.template.regular_file import read_regular
 from orchestrator.template.selection import Selection, of_project
 from orchestrator.template.source_text import SourceText
 
@@ -124,9 +126,9 @@ def _load(file: Path, text: str | None, given: Given, selection: Selection) -> L
         return loaded
     from orchestrator.verbs import online
 
-    cache = given.files.cache if given.files is not None else None
+    shell = given.files.shell if given.files is not None else None
     folder = path.parent if path is not None else Path.cwd()
-    remote = [found for t in loaded.templates for found in online.check(t, folder, given.online, cache)]
+    remote = [found for t in loaded.templates for found in online.check(t, folder, given.online, shell)]
     return replace(loaded, diagnostics=(*loaded.diagnostics, *remote))
 
 
@@ -148,6 +150,6 @@ def template_files(path: Path) -> list[Path]:
 def _speaks_of_it(file: Path) -> bool:
     """Whether the provider's name stands in the file, in any case and in UTF-8 or UTF-16."""
     try:
-        return b"virtualmachineimages" in file.read_bytes().replace(b"\0", b"").lower()
+        return b"virtualmachineimages" in read_regular(file, MAX_FILE_SIZE).replace(b"\0", b"").lower()
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror or error}") from error

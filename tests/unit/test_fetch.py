@@ -118,6 +118,7 @@ def test_local_files(tmp_path, fetcher, form) -> None:
         ("ftp://host/a.sh", r"ftp:// cannot be fetched"),
         ("a\0b", "null byte"),
         ("/dev/zero", "no regular file"),
+        ("/proc/kmsg/x", "Not a directory"),
     ],
 )
 def test_local_files_that_cannot_be_had(fetcher, home, uri, says) -> None:
@@ -126,6 +127,15 @@ def test_local_files_that_cannot_be_had(fetcher, home, uri, says) -> None:
     assert caught.value.exit_code == 4
     assert "Shell 'one' (/properties/customize/0)" in caught.value.message
     assert stored_files(home) == []
+
+
+@pytest.mark.timeout(20)
+def test_what_the_kernel_calls_a_file_is_not_waited_for(fetcher) -> None:
+    """A reader of /proc/kmsg waits for the kernel's next message."""
+    try:
+        assert fetcher.fetch(want("/proc/kmsg")).size == 0
+    except InputUnavailable as error:
+        assert "Permission denied" in error.message or "permitted" in error.message
 
 
 def test_404_names_the_step_and_quotes_the_service(web, fetcher) -> None:

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 from hypervisor.errors import InputError, UsageError
 from orchestrator.cli.validate import command
-from orchestrator.template import shell_syntax
 
 GOOD = {
     "type": "Microsoft.VirtualMachineImages/imageTemplates",
@@ -154,17 +153,6 @@ def test_other_kinds_of_templates_are_refused_with_a_way_out(tmp_path: Path, nam
     result = CliRunner().invoke(command, [str(tmp_path / name)])
     assert isinstance(result.exception, InputError)
     assert result.exception.hint
-
-
-def test_findings_of_the_shell_tools_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = b"if true; then\n"
-    first = shell_syntax.check(script, tmp_path)
-    assert [f.tool for f in first][:1] == ["sh -n"]
-    monkeypatch.setattr("hypervisor.process.run", None)  # a second look may start no program
-    assert shell_syntax.check(script, tmp_path) == first
-    next(tmp_path.iterdir()).write_text("torn")
-    monkeypatch.undo()
-    assert shell_syntax.check(script, tmp_path) == first
 
 
 @pytest.mark.parametrize("padding", [0, 300, 5000])

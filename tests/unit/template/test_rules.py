@@ -360,7 +360,7 @@ def test_a_checksum_of_other_line_ends_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "x.sh").write_bytes(b"#!/bin/sh\r\ntrue\r\n")
     wanted = hashlib.sha256(b"#!/bin/sh\ntrue\n").hexdigest()
     data = json.dumps(linux({"type": "Shell", "scriptUri": "x.sh", "sha256Checksum": wanted}))
-    result = inspect_templates(tmp_path / "t.json", data, files=FileChecks(tools=False))
+    result = inspect_templates(tmp_path / "t.json", data, files=FileChecks(shell=None))
     told = next(d for d in result.diagnostics if d.rule == "AIB034")
     assert "CRLF" in told.hint
     assert wanted in told.message
