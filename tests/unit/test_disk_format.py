@@ -168,6 +168,8 @@ def test_a_fixed_vhd_with_a_broken_footer_is_not_taken_for_a_raw_disk_silently(r
         (b"QFI\xfb\0\0\0\x01" + b"\0" * 4096, "version 1"),
         (b"x" * 0x8001 + b"CD001" + b"x" * 4096, "ISO"),
     ],
+    # Not after the contents: a gzip archive holds the time it was made.
+    ids=["nothing", "text", "zeros", "xz", "gzip", "old-qcow", "iso"],
 )
 def test_what_is_not_a_disk_is_called_by_its_name(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "disk.qcow2"
