@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import requests
-import uvicorn
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
@@ -22,6 +21,7 @@ from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
 from orchestrator.service.page.routes import Page
 from orchestrator.views.customization_log import CustomizationLog
+from tests.contract.serving import serving
 
 HOSTILE = "<script>document.title='taken'</script>"
 
@@ -69,14 +69,8 @@ def page(store: Store, followed: threading.Event) -> Iterator[str]:
             followed.set()
         await pages(scope, receive, send)
 
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
+    with serving(app) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
