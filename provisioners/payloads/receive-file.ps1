@@ -1,10 +1,12 @@
 # Takes a file from standard input. First a line of JSON: path, sha256 (lower case), and `from`, either empty or a file
-# that holds the Base64 lines. Then lines of Base64, each a piece of the file. Answers with a line of JSON: `result` is
-# ok, no-folder, is-folder, no-space, denied, corrupt or failed. Runs from a command line: keep it under 3000 characters.
+# (with %VARIABLES% or not) that holds the Base64 lines. Then lines of Base64, each a piece of the file. Answers with a
+# line of JSON: `result` is ok, no-folder, is-folder, no-space, denied, corrupt or failed. Runs from a command line: keep
+# it under 3000 characters.
 begin {
     $ErrorActionPreference = 'Stop'
     $settings = $null
     $stream = $null
+    $from = ''
     $result = 'ok'
     $message = ''
     function Get-Problem($exception) {
@@ -29,6 +31,7 @@ process {
             return
         }
         $settings = $_ | ConvertFrom-Json
+        $from = [Environment]::ExpandEnvironmentVariables($settings.from)
         $path = [IO.Path]::GetFullPath($settings.path)
         $part = $path + '.aib-part'
         if ([IO.Directory]::Exists($path)) {
@@ -46,8 +49,8 @@ process {
 }
 end {
     try {
-        if ($result -eq 'ok' -and $settings.from) {
-            foreach ($line in [IO.File]::ReadAllLines($settings.from)) { Add-Piece $line }
+        if ($result -eq 'ok' -and $from) {
+            foreach ($line in [IO.File]::ReadAllLines($from)) { Add-Piece $line }
         }
         if ($null -ne $stream) { $stream.Close() }
         if ($result -eq 'ok') {
@@ -72,6 +75,6 @@ end {
         try { $stream.Close() } catch { }
         try { [IO.File]::Delete($part) } catch { }
     }
-    if ($settings.from) { [IO.File]::Delete($settings.from) }
+    if ($from) { [IO.File]::Delete($from) }
     [Console]::Out.WriteLine((@{ result = $result; message = $message } | ConvertTo-Json -Compress))
 }
