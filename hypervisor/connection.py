@@ -67,7 +67,19 @@ class Hypervisor:
     def expect(self, uuid: str) -> None:
         """Note the id of a VM that is about to start: it ends with this connection at the latest."""
         self._uuids.append(uuid)
-        self.folder.expect(uuid)
+        if not self.embedded:  # ours have the folder on their command line, and the uuid may be another run's as well
+            self.folder.expect(uuid)
+
+    def qemu_processes(self, uuid: str) -> list[int]:
+        """The QEMU processes of this VM that we can see.
+
+        Two runs may resume one saved VM, uuid included: what the embedded driver starts is told by its root.
+        """
+        found = runtime.qemu_processes([uuid.encode()])
+        if not self.embedded:
+            return found
+        ours = runtime.qemu_processes([f"{self.root}/".encode()])
+        return [pid for pid in found if pid in ours]
 
     def started(self) -> None:
         """A VM is up, so libvirt has probed QEMU: keep the answer at once, the next run may begin before we end."""

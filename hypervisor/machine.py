@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hypervisor import network, runtime
+from hypervisor import network
 from hypervisor.connection import Hypervisor
 from hypervisor.deadline import Deadline
 from hypervisor.domain import disk_targets, disk_xml, domain_xml
@@ -49,7 +49,7 @@ def running(hypervisor: Hypervisor, spec: MachineSpec, deadline: Deadline) -> It
         vnc_password=spec.vnc_password or (secrets.token_hex(4) if spec.graphics else ""),
     )
     xml = domain_xml(spec, emulator=hypervisor.emulator, root=hypervisor.root, dac_label=hypervisor.dac_label)
-    _fresh_log(spec.console_log)
+    fresh_log(spec.console_log)
     hypervisor.expect(spec.uuid)
     with contextlib.ExitStack() as stack:
         machine = Machine(hypervisor, spec, _create(hypervisor, spec, xml), deadline)
@@ -69,7 +69,7 @@ def _create(hypervisor: Hypervisor, spec: MachineSpec, xml: str) -> Any:
         return hypervisor.handle.createXML(xml, flags)
 
 
-def _fresh_log(path: Path) -> None:
+def fresh_log(path: Path) -> None:
     """Empty and ours, so that a system daemon writes into a file that we may read."""
     path.unlink(missing_ok=True)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -81,7 +81,7 @@ class Machine:
     def __init__(self, hypervisor: Hypervisor, spec: MachineSpec, domain: Any, deadline: Deadline) -> None:
         self.spec = spec
         self.domain = domain
-        found = runtime.qemu_processes([spec.uuid.encode()])
+        found = hypervisor.qemu_processes(spec.uuid)
         self.qemu_pid = found[0] if found else 0  # 0: not visible to us (a daemon's, under another user)
         self._qemu = os.pidfd_open(self.qemu_pid) if self.qemu_pid else -1
         self._hypervisor = hypervisor
@@ -268,11 +268,19 @@ class Machine:
     def attach_disk(self, disk: DiskSpec) -> str:
         """Plug a disk into the running guest; returns its device name as libvirt says it (vdc)."""
         with self._lock:
-            taken = [target.get("dev", "") for target in self._description().iterfind("devices/disk/target")]
-            target = disk_targets(taken)[0]
+            target = disk_targets(self.disk_targets())[0]
             with translated(f"attaching {disk.path}"):
                 self.domain.attachDeviceFlags(disk_xml(disk, target), _LIVE)
         return target
+
+    def disk_targets(self) -> list[str]:
+        """The device names of the disks, as libvirt says them (vda, vdb), the first one first."""
+        return [target.get("dev", "") for target in self._description().iterfind("devices/disk/target")]
+
+    def nvram(self) -> Path | None:
+        """The file with a UEFI guest's variables; None for a BIOS guest."""
+        found = self._description().findtext("os/nvram")
+        return Path(found) if found else None
 
     def detach_disk(self, target: str, deadline: Deadline) -> None:
         """Unplug a disk and wait until the guest has let go of it; raises HostError when it does not."""
