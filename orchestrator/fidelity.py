@@ -86,6 +86,102 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "`script` of api-version 2019-02-01-preview and before is read as `scriptUri`",
         "SWG",
     ),
+    # Windows guests
+    Behaviour(
+        "windows-unverified",
+        "unknown",
+        "Nothing of a Windows build was ever run on real Windows: it was proved against a WinRM guest of this "
+        "project, which independent clients accept, and against Packer 1.6.6",
+        "no Windows image was at hand",
+    ),
+    Behaviour(
+        "powershell-form",
+        "inferred",
+        "Inline PowerShell is run as Packer before 1.13 did, where a failing cmdlet does not fail the build; "
+        "for api-versions of 2025 and later inside try/catch; `--fidelity powershell=script|try-catch` "
+        "decides otherwise",
+        "PKR; public logs of 2020 to 2024; which Packer the service runs is not documented",
+    ),
+    Behaviour(
+        "winrm-stdin",
+        "different",
+        "A command in a Windows guest has an empty standard input that ends; Packer leaves it open, and a "
+        "prompt waits until the build's time is over",
+        "PKR; choice",
+    ),
+    Behaviour(
+        "winrm-upload",
+        "different",
+        "Files go to a Windows guest through a command's standard input, with a SHA-256 check; Packer echoes "
+        "them line by line (`--fidelity upload=packer`)",
+        "PKR winrmcp; the guest ends up with the same file",
+    ),
+    Behaviour(
+        "file-parent",
+        "documented",
+        "The folder of a File's destination must exist on Windows too; Packer alone would make it",
+        "SEED S23",
+    ),
+    Behaviour(
+        "elevated-account",
+        "inferred",
+        "runElevated is a scheduled task of the build account with its password, runAsSystem one of SYSTEM",
+        "PKR guestexec; the mapping is not documented",
+    ),
+    Behaviour(
+        "connection-lost-code",
+        "documented",
+        "A WinRM connection that is lost under a script counts as exit code 16001, which validExitCodes may "
+        "allow",
+        "PKR; seen with Packer 1.6.6",
+    ),
+    Behaviour(
+        "restart-detection",
+        "different",
+        "A restart is over when the guest answers from another boot; Packer schedules a second shutdown to "
+        "find out",
+        "PKR windows-restart; choice",
+    ),
+    Behaviour(
+        "no-reboot",
+        "documented",
+        "A WindowsRestart whose command restarts nothing passes, with a warning; `--require-reboot` makes it "
+        "fail",
+        "seen with Packer 1.6.6",
+    ),
+    Behaviour(
+        "restart-cut",
+        "different",
+        "A restart command that is cut off by its own restart counts as done; Packer may fail it with 16001",
+        "PKR windows-restart; choice",
+    ),
+    Behaviour(
+        "update-rounds",
+        "different",
+        "Windows Update gives up after 4 rounds that install nothing; the service goes on until its time is "
+        "over",
+        "choice",
+    ),
+    Behaviour(
+        "azure-agent-absent",
+        "different",
+        "An Azure service that the deprovision script waits for is not in the image: the script is told that "
+        "it runs",
+        "by necessity: off Azure it would wait for ever",
+    ),
+    Behaviour(
+        "not-generalized",
+        "different",
+        "Sysprep's image state is read after the deprovision script, and said when it is not generalized",
+        "choice; the service does not look",
+    ),
+    Behaviour(
+        "sysprep-failed",
+        "different",
+        "An image that stays undeployable while no Sysprep runs fails at once; the service waits until its "
+        "time is over",
+        "TRBL E23",
+    ),
     # The build VM
     Behaviour(
         "vm-size-clamped",

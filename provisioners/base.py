@@ -68,6 +68,9 @@ class Context:
     deviation: Callable[[str, str], None]
     """(code, message): where the emulator must differ from the service in this run."""
     environment: dict[str, str] = field(default_factory=lambda: dict(AZURE_ENVIRONMENT))
+    user: str = "packer"
+    """The build account; a Windows guest also runs elevated scripts as it, with its password."""
+    password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,7 @@ class File:
                 f"the destination {self.destination!r} is not a full path with a file name",
                 hint="File copies one file: give the full path with the file's name, such as /tmp/app.tar.gz",
             )
-        size = self.source.stat().st_size
-        if size >= DOCUMENTED_LIMIT:
-            context.deviation(
-                "file-size",
-                f"{self.destination} has {size / 1e6:.1f} MB: the service documents less than 20 MB for a File "
-                "customizer; it is copied here, but may fail there (download it in a Shell customizer instead)",
-            )
+        warn_of_size(self.source, self.destination, context)
         limit = context.deadline.limited(reboot.START_LIMIT_SECONDS, "the 5 minutes for starting an upload")
         while True:
             reboot.boot_state(guest, context)
@@ -49,3 +43,14 @@ class File:
                 raise StepError(error.message, hint=error.hint) from error
             else:
                 return Outcome()
+
+
+def warn_of_size(source: Path, destination: str, context: Context) -> None:
+    """Say it when a file is larger than the service documents."""
+    size = source.stat().st_size
+    if size >= DOCUMENTED_LIMIT:
+        context.deviation(
+            "file-size",
+            f"{destination} has {size / 1e6:.1f} MB: the service documents less than 20 MB for a File "
+            "customizer; it is copied here, but may fail there (let a script download it instead)",
+        )

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from hypervisor.errors import UsageError
+from orchestrator.plan.steps import PowerShellForm
 from orchestrator.template.arm.functions_azure import Scope
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "upload": ("stdin", "packer"),
+    "powershell": ("service", "script", "try-catch"),
+}
+"""Of `--fidelity`, the default first. upload: how files go to a Windows guest; powershell: how inline lines are run
+there (as the service's Packer of the template's api-version did, or one of the two forms)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +24,8 @@ class BuildOptions:
 
     `connect` is `embed`, `qemu:///session` or `qemu:///system`; `network` is `user` or a libvirt network's name;
     `script_user` is the documented switch who runs scripts given by URI (`root`, as inferred
-    of the service, or `login`).
+    of the service, or `login`). `fidelity` chooses between ways of doing the same (`CHOICES`); `require_reboot` makes a
+    WindowsRestart without a reboot an error.
     """
 
     connect: str = "embed"
@@ -24,6 +34,8 @@ class BuildOptions:
     offline: bool = False
     strict_size: bool = False
     script_user: Literal["root", "login"] = "root"
+    fidelity: Mapping[str, str] = field(default_factory=dict)
+    require_reboot: bool = False
     on_error: Literal["", "cleanup", "abort"] = ""
     ssh_port: int = 0
     catalogue: str = ""
@@ -32,6 +44,23 @@ class BuildOptions:
     resource_group: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in self.fidelity.items():
+            if value not in CHOICES.get(name, ()):
+                known = "; ".join(f"{each}={'|'.join(choices)}" for each, choices in CHOICES.items())
+                raise UsageError(f"--fidelity {name}={value} is not known", hint=f"There is: {known}.")
+
+    @property
+    def upload(self) -> Literal["stdin", "packer"]:
+        """How files go to a Windows guest."""
+        return "packer" if self.fidelity.get("upload") == "packer" else "stdin"
+
+    @property
+    def powershell_form(self) -> PowerShellForm:
+        """How inline PowerShell is run on a Windows guest."""
+        form = self.fidelity.get("powershell", "service")
+        return "script" if form == "script" else "try-catch" if form == "try-catch" else "service"
 
     @property
     def scope(self) -> Scope:

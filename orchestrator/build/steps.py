@@ -8,11 +8,17 @@ from typing import Any
 
 from hypervisor.errors import HostError
 from orchestrator.plan.model import Payload, RunPlan, Step
+from orchestrator.plan.remote import System
 from provisioners.base import Provisioner
 from provisioners.file import File
 from provisioners.generalize import Generalize
 from provisioners.powershell import LinuxPowerShell
 from provisioners.shell import Shell
+from provisioners.windows_file import WindowsFile
+from provisioners.windows_generalize import WindowsGeneralize
+from provisioners.windows_powershell import WindowsPowerShell
+from provisioners.windows_restart import DEFAULT_COMMAND, WindowsRestart
+from provisioners.windows_update import WindowsUpdate
 
 SCRIPT_NAME = b"DeprovisioningScript"
 
@@ -25,8 +31,12 @@ class DeprovisionScript:
     path: str
 
 
-def provisioner_for(step: Step) -> Provisioner:
-    """The provisioner of a step for a Linux guest; raises `HostError` for a kind that no Linux guest can run."""
+def provisioner_for(step: Step, os: System = "linux") -> Provisioner:
+    """The provisioner of a step; raises `HostError` for a kind that no such guest can run."""
+    return _windows(step) if os == "windows" else _linux(step)
+
+
+def _linux(step: Step) -> Provisioner:
     settings: Mapping[str, Any] = step.settings
     match step.kind:
         case "Shell":
@@ -45,6 +55,31 @@ def provisioner_for(step: Step) -> Provisioner:
         case "Generalize":
             return Generalize(settings["script"], settings["path"])
     raise HostError(f"step {step.name!r}: a {step.kind} customizer cannot run on a Linux guest")
+
+
+def _windows(step: Step) -> Provisioner:
+    settings: Mapping[str, Any] = step.settings
+    match step.kind:
+        case "File":
+            return WindowsFile(_payload(step).path, settings["destination"])
+        case "PowerShell":
+            rights = {key: bool(settings[key]) for key in ("run_elevated", "run_as_system")}
+            codes = tuple(settings["valid_exit_codes"])
+            if step.payload is not None:
+                return WindowsPowerShell.script(step.payload.path, valid_exit_codes=codes, **rights)
+            return WindowsPowerShell.inline(settings["inline"], form=settings["form"], valid_exit_codes=codes, **rights)
+        case "WindowsRestart":
+            return WindowsRestart(
+                settings["restart_command"] or DEFAULT_COMMAND,
+                settings["restart_check_command"],
+                settings["restart_timeout"],
+                bool(settings["require_reboot"]),
+            )
+        case "WindowsUpdate":
+            return WindowsUpdate(settings["search_criteria"], tuple(settings["filters"]), settings["update_limit"])
+        case "Generalize":
+            return WindowsGeneralize(settings["script"], settings["path"])
+    raise HostError(f"step {step.name!r}: a {step.kind} customizer cannot run on a Windows guest")
 
 
 def default_script(plan: RunPlan) -> DeprovisionScript | None:

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     help="Who runs scripts that are given by URI.",
 )  # fmt: skip
 @click.option(
+    "--fidelity", multiple=True, metavar="NAME=VALUE", callback=pairs,
+    help="Another way of doing the same: upload=stdin|packer, powershell=service|script|try-catch (Windows).",
+)  # fmt: skip
+@click.option("--require-reboot", is_flag=True, help="Fail when a WindowsRestart restarts nothing.")
+@click.option(
     "--on-error", type=click.Choice(["cleanup", "abort"]), default=None,
     help="What becomes of the build VM after a failure; overrules errorHandling.",
 )  # fmt: skip

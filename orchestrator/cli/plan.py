@@ -32,6 +32,11 @@ PLAN_TIME = 4 * 3600.0
     "--script-user", type=click.Choice(["root", "login"]), default="root", show_default=True,
     help="Who runs scripts that are given by URI.",
 )  # fmt: skip
+@click.option(
+    "--fidelity", multiple=True, metavar="NAME=VALUE", callback=pairs,
+    help="Another way of doing the same: upload=stdin|packer, powershell=service|script|try-catch (Windows).",
+)  # fmt: skip
+@click.option("--require-reboot", is_flag=True, help="Fail when a WindowsRestart restarts nothing.")
 @click.option("--catalogue", default="", help="A catalogue file to lay over the built-in one.")
 @click.option("--prepare", is_flag=True, help="Bring the source image in too, as a build would.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan (or the difference) as JSON.")

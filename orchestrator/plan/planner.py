@@ -11,7 +11,7 @@ from orchestrator import fidelity
 from orchestrator.plan import digests, sizes
 from orchestrator.plan.model import MachinePlan, Payload, PlannedDistribution, ResolvedSource, RunPlan
 from orchestrator.plan.sizes import HostCapacity
-from orchestrator.plan.steps import ScriptUser, steps_of, wrong_os
+from orchestrator.plan.steps import PowerShellForm, ScriptUser, StepOptions, steps_of, wrong_os
 from orchestrator.record import arm_ids
 from orchestrator.record.arm_ids import Scope
 from orchestrator.template.diagnostics import InvalidTemplate
@@ -33,10 +33,17 @@ class PlanOptions:
 
     strict_size: bool = False
     script_user: ScriptUser = "root"
+    powershell: PowerShellForm = "service"
+    require_reboot: bool = False
     network: str = ""
     networks: Mapping[str, str] = field(default_factory=dict)
     on_error: OnError = ""
     scope: Scope = arm_ids.DEFAULT_SCOPE
+
+    @property
+    def steps(self) -> StepOptions:
+        """What concerns the steps."""
+        return StepOptions(self.script_user, self.powershell, self.require_reboot)
 
 
 def make_plan(
@@ -58,9 +65,7 @@ def make_plan(
     if wrong := wrong_os(template, source):
         raise InvalidTemplate(wrong)
     machine, size_warnings, deviations = _machine(template, source, host, options)
-    steps = digests.chained(
-        digests.first_digest(source, machine), steps_of(template, source, payloads, options.script_user)
-    )
+    steps = digests.chained(digests.first_digest(source, machine), steps_of(template, source, payloads, options.steps))
     minutes = template.build_timeout_minutes or DEFAULT_MINUTES
     validate = template.validate
     only_validate = validate is not None and validate.source_validation_only

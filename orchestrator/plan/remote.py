@@ -11,9 +11,13 @@ from provisioners.base import AZURE_ENVIRONMENT
 from provisioners.generalize import generalize_command
 from provisioners.powershell import LinuxPowerShell, pwsh_command
 from provisioners.shell import Shell, shell_command
+from provisioners.windows_powershell import Paths, WindowsPowerShell
+from provisioners.windows_powershell import command as windows_command
 
 SCRIPT_NAME = "/tmp/script_N"
 """In a plan N stands for the number from 0 to 9998 that every run draws anew."""
+WINDOWS_NAME = "N"
+"""The same for a Windows guest, where it stands for a UUID."""
 System = Literal["linux", "windows"]
 
 
@@ -42,6 +46,8 @@ def script_of(step: Step, os: System) -> Script | None:
         return Script(str(settings["script"]).encode(), converted=False) if settings["script"] else None
     if step.kind not in {"Shell", "PowerShell"} or (step.kind == "Shell" and os == "windows"):
         return None
+    if os == "windows":
+        return _windows_script(step)
     if step.payload is None:
         return Script(_inline(step, settings["inline"]), converted=False)
     try:
@@ -58,7 +64,7 @@ def command_of(step: Step, os: System) -> str | None:
     if step.kind == "WindowsRestart":
         return str(settings["restart_command"])
     if os == "windows":
-        return None
+        return _windows_command(step)
     match step.kind:
         case "Shell":
             return shell_command(f"{SCRIPT_NAME}.sh", AZURE_ENVIRONMENT, as_root=bool(settings.get("as_root")))
@@ -72,3 +78,28 @@ def command_of(step: Step, os: System) -> str | None:
 
 def _inline(step: Step, lines: list[str]) -> bytes:
     return (Shell.inline(lines) if step.kind == "Shell" else LinuxPowerShell.inline(lines)).content
+
+
+def _windows_script(step: Step) -> Script | None:
+    settings: Any = step.settings
+    try:
+        raw = step.payload.path.read_bytes() if step.payload else b""
+    except FileNotFoundError:
+        return None
+    made = WindowsPowerShell.script(raw) if step.payload else _windows_inline(settings)
+    return Script(made.sent(Paths.of(WINDOWS_NAME)), converted=False)
+
+
+def _windows_inline(settings: Any) -> WindowsPowerShell:
+    return WindowsPowerShell.inline(settings["inline"], form=settings["form"])
+
+
+def _windows_command(step: Step) -> str | None:
+    settings: Any = step.settings
+    match step.kind:
+        case "PowerShell":
+            return windows_command(Paths.of(WINDOWS_NAME), settings["form"])
+        case "Generalize":
+            return f"powershell -executionpolicy bypass -file {Paths.of(WINDOWS_NAME).script}"
+        case _:
+            return None

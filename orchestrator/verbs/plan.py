@@ -122,6 +122,8 @@ def plan_options(options: BuildOptions, config: Config) -> PlanOptions:
     return PlanOptions(
         strict_size=options.strict_size,
         script_user="login" if login else "root",
+        powershell=options.powershell_form,
+        require_reboot=options.require_reboot,
         network=options.network,
         networks=config.networks,
         on_error=options.on_error,
