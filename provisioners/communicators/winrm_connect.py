@@ -25,6 +25,7 @@ PATIENCE_SECONDS = 60.0
 ATTEMPT_SECONDS = 30.0
 """For one login; a listener that accepts and says nothing is asked anew after it."""
 PAUSE_SECONDS = 1.0
+SILENT = "none: something accepts connections there, and says nothing"
 GREETING = "echo WinRM connected."
 
 
@@ -68,7 +69,8 @@ def connect(
             last = error.message
         except DeadlineExceeded as error:
             if deadline.over:
-                raise DeadlineExceeded(f"{deadline.what} is used up while {doing}{_after(last)}") from error
+                message = f"{deadline.what} is used up while {doing}{_after(last or SILENT)}"
+                raise DeadlineExceeded(message, hint=_HINT) from error
             last = error.message
         try:
             deadline.pause(PAUSE_SECONDS, doing)
