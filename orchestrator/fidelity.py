@@ -23,6 +23,14 @@ class Behaviour:
 
 
 BEHAVIOURS: tuple[Behaviour, ...] = (
+    # Time
+    Behaviour(
+        "checkpoints",
+        "different",
+        "Steps that are unchanged are not run again: the build VM goes on from a checkpoint, with the same boot id, a "
+        "clock that jumps forward and new random bytes; the service always starts from the source image (--no-cache)",
+        "aib's own",
+    ),
     # Scripts and files
     Behaviour(
         "shell-inline",

@@ -8,18 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypervisor import disk, seed
-from hypervisor.connection import Hypervisor
 from hypervisor.deadline import Deadline
 from hypervisor.errors import AibError, BuildError, DeadlineExceeded
-from hypervisor.machine import DiskSpec, Machine, MachineSpec, running
+from hypervisor.machine import DiskSpec, Machine, MachineSpec
 from orchestrator.plan.model import RunPlan
 from orchestrator.record.runs import RunFolder
 from provisioners.communicators.base import Communicator
 from provisioners.communicators.ssh import SshCommunicator
 from provisioners.communicators.ssh_connect import connect
 from provisioners.identity import BuildIdentity
-from provisioners.provisioning import nocloud_documents
 
 SSH_PORT = 22
 SSH_TIMEOUT = 20 * 60.0
@@ -106,29 +103,11 @@ class BuildVm:
         )
 
 
-def prepare_overlay(plan: RunPlan, work: Path, deadline: Deadline) -> DiskSpec:
-    """A throw-away layer over the immutable source image, as large as the plan says."""
-    overlay = work / "os.qcow2"
-    disk.create_overlay(plan.source.path, plan.source.format, overlay, plan.machine.os_disk_bytes, deadline)
-    return DiskSpec(overlay, "qcow2", serial="os")
-
-
-@contextmanager
-def booted(
-    hypervisor: Hypervisor,
-    plan: RunPlan,
-    os_disk: DiskSpec,
-    identity: BuildIdentity,
-    *,
-    folder: RunFolder,
-    accel: str,
-    ssh_port: int,
-    deadline: Deadline,
-) -> Iterator[BuildVm]:
-    """Boot the build VM; whatever happens in the block, nothing of the machine is left after it."""
-    seed_file = folder.work / "seed.iso"
-    seed.write_iso(seed_file, nocloud_documents(identity))
-    spec = MachineSpec(
+def machine_spec(
+    plan: RunPlan, folder: RunFolder, identity: BuildIdentity, *, os_disk: DiskSpec, seed_file: Path, accel: str
+) -> MachineSpec:
+    """The build VM that the plan asks for, with this run's disk and console."""
+    return MachineSpec(
         name=f"aib-{folder.id}",
         vcpus=plan.machine.vcpus,
         memory_mib=plan.machine.memory_mib,
@@ -141,9 +120,13 @@ def booted(
         uuid=str(uuid.uuid4()),
         run_id=folder.id,
     )
-    with running(hypervisor, spec, deadline) as machine:
-        vm = BuildVm(machine, identity, machine.forward(SSH_PORT, ssh_port))
-        try:
-            yield vm
-        finally:
-            vm.close()
+
+
+@contextmanager
+def forwarded(machine: Machine, identity: BuildIdentity, ssh_port: int) -> Iterator[BuildVm]:
+    """The running machine as a build VM that is not connected yet; its connection ends with the block."""
+    vm = BuildVm(machine, identity, machine.forward(SSH_PORT, ssh_port))
+    try:
+        yield vm
+    finally:
+        vm.close()

@@ -11,18 +11,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from hypervisor.connection import Hypervisor
 from hypervisor.deadline import Deadline
 from hypervisor.errors import AibError
 from hypervisor.machine import DiskSpec
-from orchestrator.build.build_vm import BuildVm, booted, prepare_overlay
+from orchestrator.build.build_vm import BuildVm
+from orchestrator.build.checkpoint_choice import uncacheable
 from orchestrator.build.export import Artifact, export
 from orchestrator.build.keep import keep_for_inspection
-from orchestrator.build.options import BuildOptions
+from orchestrator.build.session import Session, Starter
 from orchestrator.build.steps import DeprovisionScript, default_script, may_replace_script, provisioner_for
 from orchestrator.plan.model import RunPlan, Step
 from orchestrator.record.events import (
     ArtifactWritten,
+    CheckpointTaken,
     Connected,
     Deviation,
     Rebooted,
@@ -46,9 +47,12 @@ class Customized:
     """The power-off disk of a build VM that went through all steps."""
 
     disk: DiskSpec
+    identity: BuildIdentity
     validation_error: StepError | None = None
     own_script: bool = False
     """Whether the user's own deprovision script ran instead of the default one."""
+    stopped: bool = False
+    """Whether it stopped after the step that the user named (`--until`)."""
 
 
 @dataclass
@@ -56,13 +60,14 @@ class Engine:
     """Executes one plan. The overlay and the seed live in the run's work folder, which is gone after the run."""
 
     plan: RunPlan
-    options: BuildOptions
     folder: RunFolder
     journal: Journal
     deadline: Deadline
-    identity: BuildIdentity
     phase: Callable[[str, str], None]
     """Enter a phase (name, runSubState)."""
+    until: int | None = None
+    """The index of the step to stop after, before anything is generalized or distributed."""
+    _uncached: bool = field(default=False, init=False)
     _own_script: bool = field(default=False, init=False)
     _script_replaced: bool = field(default=False, init=False)
     _entered: str = field(default="", init=False)
@@ -71,30 +76,19 @@ class Engine:
         """One line for the log and the console."""
         self.journal.emit(Said(text, index))
 
-    def customize(self, hypervisor: Hypervisor, accel: str) -> Customized:
-        """Boot the source image, run every step, power off. Raises `StepError` and the other errors of the tree."""
-        disk = prepare_overlay(self.plan, self.folder.work, self.deadline)
-        self.phase("Booting", "Building")
-        started = time.monotonic()
-        with booted(
-            hypervisor,
-            self.plan,
-            disk,
-            self.identity,
-            folder=self.folder,
-            accel=accel,
-            ssh_port=self.options.ssh_port,
-            deadline=self.deadline,
-        ) as vm:
-            self.phase("Connecting", "Building")
-            vm.wait_for_ssh(self.deadline)
+    def customize(self, starter: Starter) -> Customized:
+        """A build VM, every step that it lacks, power off. Raises `StepError` and the other errors of the tree."""
+        with starter.session() as session:
+            vm = session.vm
             address = f"{vm.address[0]}:{vm.address[1]}"
-            self.journal.emit(Connected(time.monotonic() - started, address, self.identity.user))
-            validation_error = self._run_steps(vm)
-            if not self.plan.source_validation_only:
+            self.journal.emit(Connected(session.seconds, address, session.identity.user))
+            self._script_replaced = session.script_replaced
+            validation_error = self._run_steps(session)
+            stopped = self.until is not None
+            if not self.plan.source_validation_only and not stopped:
                 self.phase("PoweringOff", "Customizing")
                 self._power_off(vm)
-        return Customized(disk, validation_error, self._own_script)
+        return Customized(session.disk, session.identity, validation_error, self._own_script, stopped)
 
     def _power_off(self, vm: BuildVm) -> None:
         vm.close()
@@ -103,13 +97,16 @@ class Engine:
             self.deadline.check("powering off")
             self.say("The guest did not power off by itself; the hypervisor ended it.")
 
-    def _run_steps(self, vm: BuildVm) -> StepError | None:
-        """Run all steps in order; returns the first validator's error, raises everything else."""
+    def _run_steps(self, session: Session) -> StepError | None:
+        """Run the steps that the session lacks; returns the first validator's error, raises everything else."""
         validation_error: StepError | None = None
-        script = default_script(self.plan)
-        if script is not None:
+        vm, script = session.vm, default_script(self.plan)
+        if script is not None and not self._script_replaced:
             place_default_script(vm, script.text, script.path, self._context(-1))
-        for step in self.plan.steps:
+        steps = self.plan.steps if self.until is None else self.plan.steps[: self.until + 1]
+        for step in steps[: session.done + 1]:
+            self._cached(step)
+        for step in steps[session.done + 1 :]:
             if step.phase == "Validating" and validation_error is not None:
                 self.journal.emit(StepFinished(step.index, step.name, "skipped", 0.0, None))
                 continue
@@ -126,7 +123,30 @@ class Engine:
                 raise
             if script is not None and step.phase != "Generalizing":
                 self._keep_script(vm, step, script, rebooted=outcome.rebooted)
+            self._checkpoint(session, step)
         return validation_error
+
+    def _checkpoint(self, session: Session, step: Step) -> None:
+        """Keep the state after a step, if it may be kept; what follows the last one is thrown away with the run."""
+        recorder = session.recorder
+        if recorder is None or self._uncached or step.phase == "Generalizing":
+            return
+        if why := uncacheable(step):
+            self._uncached = True
+            self.say(f"No checkpoints from {step.name} on: {why}")
+            return
+        following = self.plan.steps[step.index + 1 : step.index + 2]
+        last = not following or following[0].phase == "Generalizing"
+        seconds = recorder.take(session.vm, step.digest, step.name, script_replaced=self._script_replaced, last=last)
+        if seconds:
+            self.journal.emit(CheckpointTaken(step.index, step.name, seconds))
+
+    def _cached(self, step: Step) -> None:
+        """A step whose result is in the checkpoint already."""
+        output = f"steps/{step.index:02d}.out"
+        total = len(self.plan.steps)
+        self.journal.emit(StepStarted(step.index, step.name, step.kind, step.phase, total, output, digest=step.digest))
+        self.journal.emit(StepFinished(step.index, step.name, "cached", 0.0, 0))
 
     def _keep_script(self, vm: BuildVm, step: Step, script: DeprovisionScript, *, rebooted: bool) -> None:
         """A reboot wipes /tmp: put the default script back, unless a customizer replaced it."""

@@ -26,6 +26,8 @@ class BuildOptions:
     `script_user` is the documented switch who runs scripts given by URI (`root`, as inferred
     of the service, or `login`). `fidelity` chooses between ways of doing the same (`CHOICES`); `require_reboot` makes a
     WindowsRestart without a reboot an error.
+    `cache`: go on from checkpoints and take them; `from_step` and `until_step` name steps
+    (or number them from 1); `max_age` in seconds bounds the age of the oldest step in a checkpoint.
     """
 
     connect: str = "embed"
@@ -42,6 +44,10 @@ class BuildOptions:
     name: str = ""
     subscription: str = ""
     resource_group: str = ""
+    cache: bool = True
+    from_step: str = ""
+    until_step: str = ""
+    max_age: float = 7 * 24 * 3600.0
     settings: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
 

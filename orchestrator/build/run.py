@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from hypervisor import accel, appliance
@@ -13,11 +13,14 @@ from hypervisor.connection import Hypervisor, check_uri, open_hypervisor
 from hypervisor.deadline import CancelToken, Deadline
 from hypervisor.errors import BuildError, HostError
 from hypervisor.spec import AccelName
+from orchestrator.build.checkpoint_choice import find_step
 from orchestrator.build.distribute import RunOutput, distribute, overall_state
 from orchestrator.build.engine import Customized, Engine
 from orchestrator.build.export import Artifact
 from orchestrator.build.job import Job
+from orchestrator.build.options import BuildOptions
 from orchestrator.build.proof import Proof, prove
+from orchestrator.build.session import CachePolicy, Starter
 from orchestrator.build.template_status import TemplateStatus
 from orchestrator.plan.model import RunPlan
 from orchestrator.plan.plan_json import to_json
@@ -89,6 +92,9 @@ class Run:
     def _hide(self, secret: str) -> None:
         self.journal.redact([secret])
 
+    def _hide_identity(self, identity: BuildIdentity) -> None:
+        self.journal.redact((*identity.secrets(), *identity.guest_secrets()))
+
     def execute(self) -> Executed:
         """Plan and run; raises an error of the tree on every failure but a partial distribution."""
         self.phase("Preparing", "Queued")
@@ -111,6 +117,9 @@ class Run:
             customized, artifacts = self._build(plan, tools, deadline)
             if plan.source_validation_only:
                 return Executed(sub_state="Validating")
+            if customized.stopped:
+                asked = self.job.options.until_step
+                return Executed(sub_state="Customizing", message=f"stopped after {asked}, as asked")
             self.phase("Distributing", "Distributing")
             outputs = distribute(plan, artifacts, self.store, self.folder, deadline, self._emit)
         return _verdict(customized, outputs)
@@ -158,24 +167,38 @@ class Run:
 
     def _build(self, plan: RunPlan, tools: Appliance, deadline: Deadline) -> tuple[Customized, tuple[Artifact, ...]]:
         """Everything that needs the hypervisor; raises the validators' error unless distribution goes on."""
-        identity = BuildIdentity.create()
-        self.journal.redact((*identity.secrets(), *identity.guest_secrets()))
         options = self.job.options
+        until = find_step(plan, options.until_step, "--until") if options.until_step else None
+        policy = _cache_policy(plan, options, until)
         chosen = accel.choose(options.accel, kernel=tools.kernel, cache=self.store.home / "accel")
         self.say(f"Acceleration: {chosen.name} ({chosen.reason})")
         cache = self.store.home / "libvirt"
-        with open_hypervisor(options.connect, cache=cache) as hypervisor:
+        with open_hypervisor(options.connect, cache=cache) as hypervisor, ExitStack() as hold:
             hypervisor.discard(self.folder.work)
-            engine = Engine(plan, options, self.folder, self.journal, deadline, identity, self.phase)
-            customized = engine.customize(hypervisor, chosen.name)
+            engine = Engine(plan, self.folder, self.journal, deadline, self.phase, until)
+            starter = Starter(
+                hypervisor=hypervisor,
+                plan=plan,
+                folder=self.folder,
+                checkpoints=self.store.checkpoints,
+                policy=policy,
+                accel=chosen.name,
+                ssh_port=options.ssh_port,
+                deadline=deadline,
+                hold=hold,
+                say=self.say,
+                phase=self.phase,
+                hide=self._hide_identity,
+            )
+            customized = engine.customize(starter)
+            if customized.stopped:
+                return customized, ()
             if customized.validation_error and not plan.continue_distribute_on_failure:
                 raise customized.validation_error
             if plan.source_validation_only:
                 return customized, ()
             self.phase("Inspecting", "Customizing")
-            proof = self._prove(
-                hypervisor, customized, tools=tools, identity=identity, accel_name=chosen.name, deadline=deadline
-            )
+            proof = self._prove(hypervisor, customized, tools=tools, accel_name=chosen.name, deadline=deadline)
             self._check(proof)
             # Before the connection closes: with it goes the work folder, whatever way this process ends.
             return customized, engine.export(customized)
@@ -186,7 +209,6 @@ class Run:
         done: Customized,
         *,
         tools: Appliance,
-        identity: BuildIdentity,
         accel_name: AccelName,
         deadline: Deadline,
     ) -> Proof:
@@ -194,7 +216,7 @@ class Run:
             hypervisor,
             done.disk,
             tools,
-            identity=identity,
+            identity=done.identity,
             own_script=done.own_script,
             work=self.folder.work,
             deadline=deadline,
@@ -212,6 +234,13 @@ class Run:
                 hint="The deprovision script must remove the builder account and its keys; generalize.json in the run "
                 "folder lists everything that was found.",
             )
+
+
+def _cache_policy(plan: RunPlan, options: BuildOptions, until: int | None) -> CachePolicy:
+    """Which checkpoints may be gone on from: none with a step in it that is to be run, or that is not wanted."""
+    limits = [find_step(plan, options.from_step, "--from")] if options.from_step else []
+    limits += [] if until is None else [until + 1]
+    return CachePolicy(options.cache, min(limits, default=None), options.max_age)
 
 
 def _verdict(customized: Customized, outputs: tuple[RunOutput, ...]) -> Executed:

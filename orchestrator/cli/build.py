@@ -39,11 +39,18 @@ if TYPE_CHECKING:
     "--on-error", type=click.Choice(["cleanup", "abort"]), default=None,
     help="What becomes of the build VM after a failure; overrules errorHandling.",
 )  # fmt: skip
+@click.option("--no-cache", is_flag=True, help="Boot the source image and run every step; keep no checkpoints.")
+@click.option("--from", "from_step", default="", metavar="STEP", help="Run this step (name or number) and the rest.")
+@click.option("--until", "until_step", default="", metavar="STEP", help="Stop after this step; distribute nothing.")
+@click.option("--max-age", metavar="DAYS", type=click.FloatRange(min=0), default=7.0, show_default=True,
+              help="Use no checkpoint that holds an older step.")  # fmt: skip
 @click.option("--ssh-port", type=click.IntRange(0, 65535), default=0, help="Host port of the VM's SSH (0: any).")
 @click.option("--catalogue", default="", help="A catalogue file to lay over the built-in one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's record to stdout at the end.")
 @click.option("--quiet", is_flag=True, help="Show nothing while the build runs.")
-def command(template: Path, *, as_json: bool, quiet: bool, on_error: str | None, **given: Any) -> int:
+def command(
+    template: Path, *, as_json: bool, quiet: bool, on_error: str | None, no_cache: bool, max_age: float, **given: Any
+) -> int:
     """Build the image of TEMPLATE and distribute it.
 
     \b
@@ -53,7 +60,12 @@ def command(template: Path, *, as_json: bool, quiet: bool, on_error: str | None,
     from orchestrator.build.options import BuildOptions
     from orchestrator.verbs.build import build, check
 
-    options = BuildOptions(on_error="abort" if on_error == "abort" else "cleanup" if on_error else "", **given)
+    options = BuildOptions(
+        on_error="abort" if on_error == "abort" else "cleanup" if on_error else "",
+        cache=not no_cache,
+        max_age=max_age * 24 * 3600.0,
+        **given,
+    )
     checked = check(template, options)
     show(checked.loaded)
     if not checked.loaded.is_valid:

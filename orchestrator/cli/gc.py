@@ -35,17 +35,32 @@ def _shown(size: int) -> str:
 @click.option("--dry-run", is_flag=True, help="Only show what would go.")
 @click.option("--artifacts", is_flag=True, help="Also the exported disks of ended runs; distributed ones stay.")
 @click.option("--fetched-max", metavar="SIZE", callback=_bytes, help="Keep at most this much of fetched files.")
+@click.option("--checkpoints-max", metavar="SIZE", callback=_bytes, help="Keep at most this much of checkpoints.")
 @click.option("--unused-for", metavar="DAYS", type=click.FloatRange(min=0), default=30.0, show_default=True,
               help="Drop fetched files that were not used for so long.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(*, dry_run: bool, artifacts: bool, fetched_max: int | None, unused_for: float, as_json: bool) -> None:
-    """Reclaim space: leftovers of dead runs, disks that no image refers to, old fetched files.
+def command(
+    *,
+    dry_run: bool,
+    artifacts: bool,
+    fetched_max: int | None,
+    checkpoints_max: int | None,
+    unused_for: float,
+    as_json: bool,
+) -> None:
+    """Reclaim space: leftovers of dead runs, disks that no image refers to, old fetched files,
+    checkpoints above a size.
 
     Never touches what a running aib uses.
     """
     from orchestrator.verbs import gc
 
-    limits = gc.Limits(unused_for=unused_for * gc.DAY, fetched_bytes=fetched_max, artifacts=artifacts)
+    limits = gc.Limits(
+        unused_for=unused_for * gc.DAY,
+        fetched_bytes=fetched_max,
+        checkpoint_bytes=checkpoints_max,
+        artifacts=artifacts,
+    )
     reclaimed = []
     for item in gc.collect(default_store(), limits, dry_run=dry_run):
         reclaimed.append(item)

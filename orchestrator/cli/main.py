@@ -21,6 +21,7 @@ VERBS = {
     "logs": "Show what a run printed; -f follows it.",
     "outputs": "Show the runOutputs of a template.",
     "cancel": "Stop a run.",
+    "checkpoints": "The states that builds go on from: list, remove.",
     "image": "Source images: list, import, pull, bootstrap, remove.",
     "gallery": "Compute galleries and image definitions.",
     "doctor": "Can this machine build? What to install.",

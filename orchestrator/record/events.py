@@ -102,6 +102,15 @@ class StepFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointTaken:
+    """The state after step `index` is kept; the guest stood still for `seconds`."""
+
+    index: int
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Connected:
     """The guest answered: boot took `seconds`. `address` is where its communicator listens on this host."""
 
@@ -182,7 +191,7 @@ class Unknown:
 
 
 Event = (
-    RunStarted | Phase | StepStarted | Output | Said | StepFinished | Connected | Rebooted | Deviation
+    RunStarted | Phase | StepStarted | Output | Said | StepFinished | CheckpointTaken | Connected | Rebooted | Deviation
     | GeneralizeProof | ArtifactWritten | RunOutputReady | RunFinished | Unknown
 )  # fmt: skip
 

@@ -16,6 +16,7 @@ import platformdirs
 from hypervisor.deadline import Deadline
 from hypervisor.errors import HostError, InputError
 from orchestrator.record import files, locks
+from orchestrator.record.checkpoints import Checkpoints
 from orchestrator.record.index import Index, IndexDamaged
 from orchestrator.record.layers import Layer, Layers
 from orchestrator.record.resources import Resource, ResourceExists, ResourceFiles, resource_key
@@ -34,9 +35,10 @@ class Store:
         self.home = home.expanduser().absolute()
         with files.translating("creating", self.home):
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in ("layers", "resources", "runs", "fetched", "vhds", "locks"):
+            for name in ("layers", "resources", "runs", "fetched", "vhds", "locks", "checkpoints"):
                 (self.home / name).mkdir(mode=0o700, exist_ok=True)
         self.layers = Layers(self.home / "layers")
+        self.checkpoints = Checkpoints(self.home)
         self._runs = Runs(self.home / "runs")
         self._files = ResourceFiles(self.home / "resources")
         self._index = Index(self.home / "index.sqlite")

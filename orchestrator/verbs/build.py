@@ -18,6 +18,7 @@ from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
 from orchestrator.template.load import Loaded, choose, inspect_templates
 from orchestrator.template.model import Template
+from orchestrator.verbs.checkpoints import tidy_checkpoints
 
 STANDARD_INPUT = Path("-")
 
@@ -70,4 +71,6 @@ def build(checked: Checked, store: Store, shower: Shower) -> Ended:
         raw = Redactor().text(json.dumps(template.raw, indent=4, ensure_ascii=False, default=str))
         files.publish(folder.template, raw.encode() + b"\n")
         job = Job(store.home, folder.id, checked.file.absolute(), checked.text, checked.options)
-        return supervise(job, folder.path, shower(folder))
+        ended = supervise(job, folder.path, shower(folder))
+    tidy_checkpoints(store)
+    return ended

@@ -16,6 +16,7 @@ from orchestrator.record import arm_ids, files, galleries
 from orchestrator.record.layers import remove_unlocked, unlocked
 from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
+from orchestrator.verbs.checkpoints import trim
 
 DAY = 24 * 3600.0
 _YOUNG = 3600.0
@@ -40,6 +41,8 @@ class Limits:
 
     unused_for: float = 30 * DAY
     fetched_bytes: int | None = None
+    checkpoint_bytes: int | None = None
+    """So much may checkpoints take up (None: any); memories go first, then the least used."""
     artifacts: bool = False
     """Also the exported disks in the folders of runs that have ended; what was distributed stays."""
 
@@ -55,6 +58,7 @@ def collect(store: Store, limits: Limits | None = None, *, dry_run: bool = False
     in_use = frozenset(digest for run in living for digest in _DIGEST.findall(_plan(run)))
     yield from _layers(store, in_use, dry_run=dry_run)
     yield from _unfinished(store, dry_run=dry_run)
+    yield from _checkpoints(store, limits.checkpoint_bytes, dry_run=dry_run)
     if all(_plan(run) for run in living):  # a run that still plans may have fetched anything
         yield from _fetched(store, in_use, limits, dry_run=dry_run)
 
@@ -113,6 +117,20 @@ def _unfinished(store: Store, *, dry_run: bool) -> Iterator[Reclaimed]:
     for folder in ("incoming", "downloads"):
         given_up = [path for path in _inside(store.home / folder) if time.time() - _last_write(path) > _ABANDONED]
         yield from _remove("given up", given_up, _remove_tree, dry_run=dry_run)
+
+
+def _checkpoints(store: Store, cap: int | None, *, dry_run: bool) -> Iterator[Reclaimed]:
+    """What dead runs were writing, checkpoints whose source image is gone, and what is above the cap."""
+    checkpoints = store.checkpoints
+    yield from _remove("unfinished checkpoint", checkpoints.debris(), checkpoints.remove_debris, dry_run=dry_run)
+    for one in reversed(checkpoints.all()):
+        if store.layer(one.source) is None:
+            size = one.allocated()
+            if dry_run or checkpoints.remove(one):
+                yield Reclaimed("checkpoint of a removed image", one.id, size)
+    if cap is not None:
+        for freed in trim(checkpoints, cap, dry_run=dry_run):
+            yield Reclaimed(freed.what, freed.checkpoint.id, freed.size)
 
 
 def _fetched(store: Store, in_use: frozenset[str], limits: Limits, *, dry_run: bool) -> Iterator[Reclaimed]:

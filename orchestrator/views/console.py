@@ -25,6 +25,7 @@ MOST_LINES = 10_000
 _WAITING = {
     "Preparing": "Preparing the source image and what the steps need",
     "Booting": "Starting the build VM",
+    "Resuming": "Resuming from a checkpoint",
     "Connecting": "Waiting for the build VM to answer (at most 20 min)",
     "Customizing": "Customizing",
     "Validating": "Validating",
@@ -157,7 +158,7 @@ class ConsoleView:
         for index, stream in [key for key in self._lines if key[0] == event.index]:
             self._print(index, stream, self._lines.pop((index, stream)).finish())
         word, style = _RESULTS.get(event.result, (event.result, ""))
-        took = "" if event.result == "skipped" else f" in {duration(event.seconds)}"
+        took = "" if event.result in ("skipped", "cached") else f" in {duration(event.seconds)}"
         self._tell(f"{self._label(event.index, event.name)}: {word}{took}", style)
         self._explain(event)
         self._screen.waiting(self._phase, self._now, told=True)

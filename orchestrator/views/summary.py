@@ -39,7 +39,7 @@ def _steps(record: RunRecord) -> list[str]:
         return []
     rows = []
     for _, step in sorted(record.steps.items()):
-        time = duration(step.seconds) if step.result not in ("not run", "skipped") else ""
+        time = duration(step.seconds) if step.result not in ("not run", "skipped", "cached") else ""
         result = f"{step.result}, rebooted" if step.rebooted else step.result
         rows.append((str(step.index + 1), safe(step.name), step.kind, step.phase, result, time))
     return ["", *table(("", "STEP", "TYPE", "PHASE", "RESULT", "TIME"), rows)]

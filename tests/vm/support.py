@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ AIB = Path(sys.executable).parent / "aib"
 SCOPE = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/aib/providers"
 TINY_URN = "aib-tests:tiny:guest:1.0.0"
 LONGEST = 600
+CACHED = "--cached"
+"""Among the arguments of `aib build`: use checkpoints, as people do."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Home:
     def aib(self, *arguments: str | Path, timeout: float = LONGEST) -> subprocess.CompletedProcess[str]:
         """Run `aib` to its end."""
         return subprocess.run(
-            [str(AIB), *map(str, arguments)],
+            [str(AIB), *_uncached(arguments)],
             check=False,
             capture_output=True,
             text=True,
@@ -50,7 +52,7 @@ class Home:
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """Run `aib` in the background, in a session of its own."""
         return subprocess.Popen(
-            [str(AIB), *map(str, arguments)],
+            [str(AIB), *_uncached(arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -66,6 +68,16 @@ class Home:
     def record(self, run: Path | None = None) -> dict[str, Any]:
         """The record of a run, by default the newest."""
         return json.loads(((run or self.runs()[-1]) / "record.json").read_text())
+
+
+def _uncached(arguments: Sequence[str | Path]) -> list[str]:
+    """Tests share a store, and a step of one must not be cached by another: builds say when they want the cache."""
+    words = [str(each) for each in arguments]
+    if words[:1] != ["build"]:
+        return words
+    if CACHED in words:
+        return [word for word in words if word != CACHED]
+    return [*words, "--no-cache"]
 
 
 def shell(*lines: str, name: str = "step") -> dict[str, Any]:

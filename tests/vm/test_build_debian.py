@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from orchestrator.cli.main import VERBS
 from provisioners.communicators.ssh_connect import connect
 from provisioners.identity import BuildIdentity
 from provisioners.provisioning import nocloud_documents
-from tests.vm.support import Home
+from tests.vm.support import CACHED, Home
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800), pytest.mark.xdist_group("debian")]
 
@@ -35,7 +36,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = Home(tmp_path_factory.mktemp("debian"))
     home.ok("gallery", "create", "demo", "--location", "eastus", "--if-missing")
     home.ok("gallery", "define", "demo", "hello-linux", "--os", "linux", "--generation", "V1", "--if-missing")
-    done = home.aib("build", TEMPLATE, timeout=1700)
+    done = home.aib("build", TEMPLATE, CACHED, timeout=1700)
     assert done.returncode == 0, done.stderr
     assert "bootstrap" in done.stderr.lower(), "the first build says that it makes the source image"
     return home
@@ -55,6 +56,17 @@ def test_the_build_is_whole(built: Home) -> None:
         assert (path.with_name(path.name + ".sha256")).read_text().split() == [artifact["sha256"], path.name]
     assert record["source"]["version"] != "latest"
     assert len(record["source"]["sha256"]) == 64
+
+
+def test_a_second_build_goes_on_from_the_checkpoints(built: Home) -> None:
+    runs = built.runs()
+    built.ok("build", TEMPLATE, CACHED, "--until", "the settings are there")
+    run = built.runs()[-1]
+    assert run not in runs
+    record = built.record(run)
+    assert [step["result"] for step in record["steps"]] == ["cached"] * 4 + ["not run"]
+    assert record["bootSeconds"] < built.record(runs[0])["bootSeconds"]
+    shutil.rmtree(run)  # the other tests look at the whole build, which is the newest run
 
 
 def _exports(home: Home) -> dict[str, Path]:
