@@ -43,6 +43,10 @@ class InterruptedWait(Exception):
     """The caller's own knowledge ended the wait."""
 
 
+class ClosedMeanwhile(ConnectionLost):
+    """The connection was closed before a byte of the answer came."""
+
+
 class WsmanFault(CommunicatorError):
     """The service refused a request; `code` is Windows' own number (0: none was given)."""
 
@@ -111,8 +115,9 @@ class Wire:
         deadline.check(doing)
         try:
             answer = self._once(action, deadline, doing, interrupted)
-        except AuthenticationRefused:
-            # NTLM belongs to a connection: one that the service closed in between needs a new login.
+        except (AuthenticationRefused, ClosedMeanwhile):
+            # The service may close a connection that is idle, just when the next request is on its way; and NTLM
+            # belongs to a connection, so that a new one needs a new login.
             self.drop()
             if not self._trusted:
                 raise
@@ -197,6 +202,8 @@ def translated(error: Exception, endpoint: Endpoint, doing: str) -> Exception:
             return _tls_trouble(error, endpoint, where)
         case requests.exceptions.Timeout():
             return ConnectionLost(f"{where} accepted the connection and did not answer while {doing}")
+        case requests.exceptions.ConnectionError() if "closed connection without" in _innermost(error):
+            return ClosedMeanwhile(f"{where} closed the connection while {doing}")
         case requests.exceptions.RequestException() | OSError():
             return ConnectionLost(f"{where} is not reachable: {_innermost(error)}")
         case WinRMTransportError():

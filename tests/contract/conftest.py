@@ -23,6 +23,7 @@ from provisioners.communicators.base import CommandResult, Communicator
 from provisioners.communicators.memory import Call, MemoryFile, MemoryMachine
 from provisioners.communicators.ssh_connect import connect
 from provisioners.identity import BuildIdentity
+from tests.contract.winrm_bed import WinRMBed
 
 
 def _server_request(channel, message):
@@ -353,11 +354,15 @@ def ssh_server(tmp_path: Path, identity: BuildIdentity) -> Iterator[SshServer]:
     server.close()
 
 
-@pytest.fixture(params=["ssh", "memory"])
-def bed(request: pytest.FixtureRequest) -> Iterator[SshBed | MemoryBed]:
+@pytest.fixture(params=["ssh", "winrm", "memory"])
+def bed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SshBed | WinRMBed | MemoryBed]:
     """A guest to connect to."""
     if request.param == "memory":
         yield MemoryBed()
+    elif request.param == "winrm":
+        guest = WinRMBed(tmp_path)
+        yield guest
+        guest.cut()
     else:
         yield SshBed(request.getfixturevalue("ssh_server"))
 

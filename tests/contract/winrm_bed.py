@@ -1,0 +1,131 @@
+"""A guest behind WinRM for the contract suite: real commands of /bin/sh, real files, and our two transfer scripts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from hypervisor.deadline import Deadline
+from provisioners import windows_payloads
+from provisioners.communicators.base import Communicator
+from provisioners.communicators.winrm_connect import connect
+from tests.contract.winrm_server import PASSWORD, USER, WinRMServer
+
+RECEIVE, SEND = windows_payloads.command("receive-file.ps1"), windows_payloads.command("send-file.ps1")
+
+
+class Machine:
+    """Runs a command line in /bin/sh, and does in Python what the two scripts do in PowerShell."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.left: int | None = None
+        self.damage = False
+
+    def start(self, line, output, stdin, interrupted) -> int:
+        if line in (RECEIVE, SEND):
+            text = b"".join(iter(stdin.read, b""))
+            answer = self._receive(text) if line == RECEIVE else self._send(text, output)
+            output("stdout", json.dumps(answer).encode() + b"\r\n")
+            return 0
+        return self._shell(line, output, stdin, interrupted)
+
+    def _receive(self, text: bytes) -> dict[str, str]:
+        first, *lines = text.split(b"\r\n")
+        settings = json.loads(first)
+        path = Path(settings["path"])
+        if path.is_dir():
+            return {"result": "is-folder"}
+        if not path.parent.is_dir():
+            return {"result": "no-folder"}
+        content = b"".join(map(base64.b64decode, lines))[: -1 if self.damage else None]
+        if self.left is not None and len(content) > self.left:
+            return {"result": "no-space"}
+        if hashlib.sha256(content).hexdigest() != settings["sha256"]:
+            return {"result": "corrupt"}
+        path.write_bytes(content)
+        return {"result": "ok"}
+
+    def _send(self, text: bytes, output) -> dict[str, str]:
+        path = Path(json.loads(text)["path"])
+        if not path.is_file():
+            return {"result": "is-folder" if path.is_dir() else "missing"}
+        content = path.read_bytes()
+        for at in range(0, len(content), 49152):
+            output("stdout", base64.b64encode(content[at : at + 49152]) + b"\r\n")
+        return {"result": "ok", "sha256": hashlib.sha256(content[: -1 if self.damage else None]).hexdigest()}
+
+    def _shell(self, line, output, stdin, interrupted) -> int:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", line],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.folder,
+            start_new_session=True,
+        )
+        pumps = [
+            threading.Thread(target=_pump, args=(source, name, output), daemon=True)
+            for source, name in ((process.stdout, "stdout"), (process.stderr, "stderr"))
+        ]
+        for pump in pumps:
+            pump.start()
+        threading.Thread(target=_feed, args=(process.stdin, stdin), daemon=True).start()
+        while process.poll() is None:
+            if interrupted.wait(0.01):
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        for pump in pumps:
+            pump.join()
+        return process.returncode & 0xFFFFFFFF
+
+
+def _pump(source, name: str, output) -> None:
+    with source:
+        while data := source.read1(65536):
+            output(name, data)
+
+
+def _feed(target, stdin) -> None:
+    with suppress(OSError), target:
+        while data := stdin.read():
+            target.write(data)
+            target.flush()
+
+
+class WinRMBed:
+    """The suite's view of a guest behind WinRM."""
+
+    kind = "winrm"
+
+    def __init__(self, folder: Path, **server) -> None:
+        self.folder = str(folder)
+        self.machine = Machine(folder)
+        self.server = WinRMServer(self.machine.start, **server)
+
+    def connect(self, **options) -> Communicator:
+        given = {"tls": None, "auth": self.server.auth, "deadline": Deadline.after(20, "the test"), "patience": 0.0}
+        return connect("127.0.0.1", self.server.port, user=USER, **{"password": PASSWORD, **given, **options})
+
+    def cut(self) -> None:
+        self.server.cut()
+
+    def fill(self, left: int) -> None:
+        self.machine.left = left
+
+    def read(self, path: str) -> bytes:
+        return Path(path).read_bytes()
+
+    def write(self, path: str, content: bytes) -> None:
+        Path(path).write_bytes(content)
+
+    def make_folder(self, path: str) -> None:
+        Path(path).mkdir()
