@@ -98,6 +98,12 @@ class Starter:
         """A daemon would see two VMs of one name; and only Linux guests were ever resumed."""
         return self.policy.enabled and self.hypervisor.embedded and self.plan.source.os == "linux"
 
+    @contextmanager
+    def resumed_at(self, candidate: Candidate) -> Iterator[Session]:
+        """A build VM that goes on from this very checkpoint; raises `Unusable` and the other errors of the tree."""
+        with ExitStack() as vm:
+            yield self._resume(candidate, vm, self.hold)
+
     def _resumed(self, vm: ExitStack) -> Session | None:
         if not self._caching:
             return None

@@ -34,6 +34,8 @@ class Ended:
     run_id: str
     folder: Path
     finished: RunFinished
+    stopped: bool = False
+    """Whether a signal asked it to stop, even where the run came to its end first."""
 
     @property
     def exit_code(self) -> int:
@@ -82,7 +84,7 @@ def supervise(job: Job, folder: Path, show: Callable[[Stamped], None]) -> Ended:
         reason = _how_it_died(code, folder)
         last.append(finish_abandoned(folder, reason, state=state, exit_code=exit_code, show=show))
         rewrite_logs(folder)
-    return Ended(job.run_id, folder, last[-1])
+    return Ended(job.run_id, folder, last[-1], stopped)
 
 
 def _how_it_died(code: int, folder: Path) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from hypervisor.disk import read_table
 from tests.vm.conftest import TemplateWriter
 from tests.vm.support import CACHED, TINY_URN, Home, shell
 
@@ -38,27 +37,28 @@ ALLOWED = {
 
 
 def tree(image: Path, work: Path) -> dict[str, tuple[object, ...]]:
-    """Every file of the image's root file system: type and mode, owner, group, and contents or target."""
+    """Every file of the image's root file system: type, mode, owner and group, and contents or target."""
     work.mkdir()
     raw, out = work / "disk.raw", work / "files"
     subprocess.run(["qemu-img", "convert", "-O", "raw", image, raw], check=True)
-    table = json.loads(subprocess.run(["sfdisk", "--json", raw], check=True, capture_output=True).stdout)
-    start = max(table["partitiontable"]["partitions"], key=lambda part: part["size"])["start"] * 512
+    disk = f"{raw}?offset={max(read_table(raw, 'raw').partitions, key=lambda part: part.size).start}"
     out.mkdir()
-    subprocess.run(["debugfs", "-R", f"rdump / {out}", f"{raw}?offset={start}"], check=True, capture_output=True)
+    subprocess.run(["debugfs", "-R", f"rdump / {out}", disk], check=True, capture_output=True)
+    paths = [Path(folder) / name for folder, names, leaves in os.walk(out) for name in (*names, *leaves)]
+    inodes = [f"/{path.relative_to(out)}" for path in paths]
+    # The dump has the contents; modes (setuid among them) and owners come from the inodes themselves.
+    (work / "ask").write_text("".join(f'stat "{inode}"\n' for inode in inodes))
+    said = subprocess.run(["debugfs", "-f", work / "ask", disk], check=True, capture_output=True, text=True).stdout
+    facts = re.findall(r"Type: (\S+) +Mode: +(\d+).*?User: +(\d+) +Group: +(\d+)", said, re.DOTALL)
+    assert len(facts) == len(inodes)
     raw.unlink()
-    found: dict[str, tuple[object, ...]] = {}
-    for folder, names, leaves in os.walk(out):
-        for name in (*names, *leaves):
-            path = Path(folder) / name
-            status = path.lstat()
-            content = ""
-            if stat.S_ISLNK(status.st_mode):
-                content = str(path.readlink())
-            elif stat.S_ISREG(status.st_mode):
-                content = hashlib.sha256(path.read_bytes()).hexdigest()
-            found[f"/{path.relative_to(out)}"] = (oct(status.st_mode), status.st_uid, status.st_gid, content)
-    return found
+    return {inode: (*fact, _content(path)) for inode, path, fact in zip(inodes, paths, facts, strict=True)}
+
+
+def _content(path: Path) -> str:
+    if path.is_symlink():
+        return str(path.readlink())
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 def differences(one: dict[str, tuple[object, ...]], other: dict[str, tuple[object, ...]]) -> dict[str, object]:
@@ -82,8 +82,8 @@ def test_resuming_at_every_step_gives_the_image_of_a_build_from_scratch(
     template = write_template("same", *STEPS)
     home.ok("build", template, "--no-cache")
     scratch = tree(artifact(home), tmp_path / "scratch")
-    assert scratch["/opt/app/renamed"][0] == "0o104755"
-    assert scratch["/opt/app"][1:3] == (4242, 4242)
+    assert scratch["/opt/app/renamed"][:2] == ("regular", "04755")
+    assert scratch["/opt/app"][2:4] == ("4242", "4242")
     assert "/etc/debian_version" not in scratch
 
     home.ok("build", template, CACHED)
