@@ -113,8 +113,10 @@ class WinRMServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, start: Callable[..., int], *, auth: str = "basic", tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(
+        self, start: Callable[..., int], *, auth: str = "basic", tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.port = self.server_address[1]
         self.start, self.auth = start, auth
         self.trouble = Trouble()
@@ -312,7 +314,7 @@ class _Handler(BaseHTTPRequestHandler):
                 del shell[name]
             self._reply(200, about, "<rsp:SignalResponse/>", kind)
         else:
-            seconds = float(re.sub(r"[PTS]", "", str(found["OperationTimeout"].text)))
+            seconds = _seconds(str(found["OperationTimeout"].text))
             self._receive(command, name, seconds, about, kind)
 
     def _receive(self, command: Command, name: str, seconds: float, about: str, kind: str) -> None:
@@ -331,6 +333,14 @@ class _Handler(BaseHTTPRequestHandler):
             state = f'<rsp:CommandState CommandId="{name}" State="{RSP}/CommandState/Done">'
             body += f"{state}<rsp:ExitCode>{code}</rsp:ExitCode></rsp:CommandState>"
         self._reply(200, about, f"<rsp:ReceiveResponse>{body}</rsp:ReceiveResponse>", kind)
+
+
+def _seconds(duration: str) -> float:
+    """`PT1M30S` and its like."""
+    found = re.fullmatch(r"PT(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?", duration)
+    assert found, f"no duration: {duration}"
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def ntlm_accounts(folder: Path) -> None:
