@@ -6,13 +6,16 @@ import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from hypervisor.appliance import Appliance
 from hypervisor.connection import Hypervisor
 from hypervisor.deadline import Deadline
+from hypervisor.disk_format import DiskFormat
 from hypervisor.errors import UsageError
 from hypervisor.inspection import Entry, FileSystem, Inspection, InspectionError, parse
 from hypervisor.machine import DiskSpec, MachineSpec, running
+from hypervisor.qemu_img import create_overlay
 from hypervisor.spec import AccelName
 
 __all__ = ["Entry", "FileSystem", "Inspection", "InspectionError", "read"]
@@ -36,24 +39,31 @@ def read(
     needles: Sequence[bytes] = (),
     accel: AccelName = "tcg",
     largest: int = _LARGEST,
+    replay: bool = False,
 ) -> Inspection:
     """List every file system of `disk` and read the files whose path matches one of `paths`.
 
     Patterns are find's `-path` ones: they match the real path from the file system's root on (symbolic links are never
     followed), and `*` matches slashes, so `*/authorized_keys` means anywhere. Files above `largest` bytes are listed,
     not read. `needles` (no NUL, no newline) are searched for in all files: `Inspection.holders`. The disk is attached
-    read-only and no journal is replayed; `work` holds the request and the result meanwhile.
+    read-only and no journal is replayed; `work` holds the request and the result meanwhile. With `replay`, for the disk
+    of a system that was running, journals are replayed on a throw-away overlay: the disk itself is not written.
 
     Raises `InspectionError` when the VM cannot finish, HypervisorError, `DeadlineExceeded`, `Cancelled`. A single file
     system that cannot be read is in the result instead, as "not-inspected".
     """
     output, console = work / "inspection.raw", work / "inspection-console.log"
-    _write_request(output, paths, needles, largest)
+    overlay = work / "inspection.qcow2"
+    seen = DiskSpec(disk.path, disk.format, readonly=True)
+    if replay:
+        create_overlay(disk.path, cast(DiskFormat, disk.format), overlay, None, deadline)
+        seen = DiskSpec(overlay, "qcow2")
+    _write_request(output, paths, needles, largest, replay=replay)
     spec = MachineSpec(
         name=f"aib-inspect-{uuid.uuid4().hex[:8]}",
         vcpus=1,
         memory_mib=_MEMORY_MIB,
-        disks=(DiskSpec(disk.path, disk.format, readonly=True), DiskSpec(output, "raw")),
+        disks=(seen, DiskSpec(output, "raw")),
         console_log=console,
         accel=accel,
         network="none",
@@ -71,10 +81,12 @@ def read(
         return parse(output, _TOTAL)
     finally:
         output.unlink(missing_ok=True)
+        overlay.unlink(missing_ok=True)
 
 
-def _write_request(output: Path, paths: Sequence[str], needles: Sequence[bytes], largest: int) -> None:
+def _write_request(output: Path, paths: Sequence[str], needles: Sequence[bytes], largest: int, *, replay: bool) -> None:
     lines = [b"limit %d" % largest]
+    lines += [b"replay"] * replay
     lines += [b"path " + os.fsencode(path) for path in paths]
     lines += [b"needle " + needle for needle in needles]
     if any(b"\n" in line or b"\0" in line for line in lines) or b"" in needles:

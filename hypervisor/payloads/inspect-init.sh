@@ -29,6 +29,7 @@ done
 
 dd if=/dev/vdb bs=65536 count=4 2>/dev/null | sed '/^end$/q' >/tmp/request
 limit=$(sed -n 's/^limit //p' /tmp/request)
+grep -q '^replay$' /tmp/request && replay=,noatime # the disk is a throw-away overlay then
 sed -n 's/^path //p' /tmp/request >/tmp/paths
 sed -n 's/^needle //p' /tmp/request >/tmp/needles
 case "$limit $(tail -n 1 /tmp/request)" in
@@ -41,11 +42,11 @@ file_system() {
     printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$(($(cat "/sys/class/block/$1/size") * 512))" "$2" "$3" "$4" >>/out/file-systems
 }
 
-attach() { # attach DEVICE TYPE FOLDER: mount without writing and without replaying a journal
+attach() { # attach DEVICE TYPE FOLDER: mount without writing, and without replaying a journal unless that was asked for
     case $2 in
-    ext2 | ext3 | ext4) mount -t ext4 -o ro,noload "/dev/$1" "$3" ;;
-    xfs) mount -t xfs -o ro,norecovery,nouuid "/dev/$1" "$3" ;;
-    btrfs) mount -t btrfs -o ro,rescue=nologreplay,subvolid=5 "/dev/$1" "$3" ;;
+    ext2 | ext3 | ext4) mount -t ext4 -o "ro${replay:-,noload}" "/dev/$1" "$3" ;;
+    xfs) mount -t xfs -o "ro,nouuid${replay:-,norecovery}" "/dev/$1" "$3" ;;
+    btrfs) mount -t btrfs -o "ro,subvolid=5${replay:-,rescue=nologreplay}" "/dev/$1" "$3" ;;
     ntfs) ntfs-3g -o ro "/dev/$1" "$3" ;;
     vfat) mount -t vfat -o ro "/dev/$1" "$3" ;;
     iso9660) mount -t iso9660 -o ro "/dev/$1" "$3" ;;

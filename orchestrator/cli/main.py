@@ -23,6 +23,7 @@ VERBS = {
     "outputs": "Show the runOutputs of a template.",
     "cancel": "Stop a run.",
     "shell": "Log in to a build VM as it was before or after a step.",
+    "diff": "Show what a step changed in the image.",
     "bisect": "Find the step after which a check fails.",
     "checkpoints": "The states that builds go on from: list, remove.",
     "image": "Source images: list, import, pull, bootstrap, remove.",

@@ -59,6 +59,20 @@ def test_a_shell_before_the_step_that_failed_and_the_step_that_broke_it(failed: 
     assert list((failed.path / "sessions").iterdir()) == []
 
 
+def test_what_a_step_changed_is_told(failed: Home) -> None:
+    found = json.loads(failed.ok("diff", "latest", "2", "--format", "json"))
+    assert [(each["path"], each["kind"], each["diff"]) for each in found["files"]] == [
+        ("/etc/step-2", "added", ["@@ -0,0 +1 @@", "+2"])
+    ]
+    text = failed.ok("diff", "latest", "3", "--source")
+    assert [line.strip() for line in text.splitlines() if "/etc/step" in line] == [
+        "+ /etc/step-1", "+ /etc/step-2", "+ /etc/step-3"
+    ]  # fmt: skip
+    missing = failed.aib("diff", "latest", "the check")
+    assert (missing.returncode, "no checkpoint" in missing.stderr) == (4, True)
+    assert list((failed.path / "sessions").iterdir()) == []
+
+
 def test_a_terminal_is_the_users_ssh(failed: Home) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
