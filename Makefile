@@ -2,13 +2,14 @@
 VENV := .venv
 AIB := $(VENV)/bin/aib
 FUZZ_SECONDS ?= 300
+PAIRS ?= 5
 
 .PHONY: help
 help:
 	@echo "make demo    build fixtures/templates/hello-linux.json to the end"
 	@echo "make test    run all tests (real virtual machines included)"
 	@echo "make check   linters, types and the tests that need no virtual machine"
-	@echo "make bench   time validate beside packer validate"
+	@echo "make bench   time validate and builds beside Packer (PAIRS=5)"
 	@echo "make fuzz    fuzz the template loader and the expressions (FUZZ_SECONDS=300 each)"
 
 .PHONY: setup
@@ -47,6 +48,7 @@ check: setup
 .PHONY: bench
 bench: setup
 	$(VENV)/bin/python tests/bench/validate_bench.py
+	$(VENV)/bin/python tests/bench/build_bench.py --pairs $(PAIRS)
 
 # atheris comes for Linux and macOS alone, and only this target needs it.
 .PHONY: fuzz

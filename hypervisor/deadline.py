@@ -14,30 +14,36 @@ class CancelToken:
     """Set once from any thread or signal handler; every wait under a deadline that carries it ends at once."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        # Reentrant: a signal handler may call `cancel` in the very thread that is about to wait.
+        self._changed = threading.Condition(threading.RLock())
+        self._cancelled = False
         self.reason = ""
         self.error: AibError | None = None
 
     def cancel(self, reason: str = "cancelled by the user") -> None:
         """Ask everything under this token to stop; the first reason wins."""
-        if not self._event.is_set():
-            self.reason = reason
-            self._event.set()
+        with self._changed:
+            if not self._cancelled:
+                self.reason = reason
+                self._cancelled = True
+                self._changed.notify_all()
 
     def fail(self, error: AibError) -> None:
         """End all waiting with `error`: something that nobody waits for has made going on pointless."""
-        if not self._event.is_set():
-            self.error = error
-        self.cancel(error.message)
+        with self._changed:
+            if not self._cancelled:
+                self.error = error
+            self.cancel(error.message)
 
     @property
     def cancelled(self) -> bool:
         """Whether somebody asked to stop."""
-        return self._event.is_set()
+        return self._cancelled
 
     def wait(self, seconds: float) -> bool:
         """Sleep for `seconds` or until cancelled; true when cancelled."""
-        return self._event.wait(seconds)
+        with self._changed:
+            return self._changed.wait_for(lambda: self._cancelled, seconds)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from hypervisor.deadline import CancelToken, Deadline
@@ -36,3 +39,16 @@ def test_a_cancel_is_not_turned_into_an_error_afterwards() -> None:
     token.fail(HostError("the disk is full"))
     with pytest.raises(Cancelled):
         Deadline.after(100, token=token).check()
+
+
+def test_a_signal_may_cancel_the_thread_that_is_about_to_wait() -> None:
+    token = CancelToken()
+    before = signal.signal(signal.SIGUSR1, lambda *_: token.cancel("by a signal"))
+    try:
+        with token._changed:  # the moment in which a handler would wait for its own thread for ever
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert token.cancelled
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert token.wait(10)
+    assert token.reason == "by a signal"

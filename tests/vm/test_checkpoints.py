@@ -13,6 +13,7 @@ from tests.vm.conftest import TemplateWriter
 from tests.vm.support import CACHED, TINY_URN, Home, shell
 
 pytestmark = pytest.mark.vm
+FIRST = shell("echo 1 | sudo tee -a /etc/counter; cat /proc/sys/kernel/random/boot_id > /tmp/boot", name="first")
 
 
 @pytest.fixture
@@ -36,8 +37,7 @@ def printed(home: Home, index: int) -> str:
 
 
 def write_two(write: TemplateWriter, last: str, **more: Any) -> Path:
-    first = shell("echo 1 | sudo tee -a /etc/counter; cat /proc/sys/kernel/random/boot_id > /tmp/boot", name="first")
-    return write("cached", first, shell(last, name="last"), **more)
+    return write("cached", FIRST, shell(last, name="last"), **more)
 
 
 def test_an_edited_last_step_is_all_that_runs_again(lab: Home, write_template: TemplateWriter) -> None:
@@ -128,3 +128,21 @@ def test_a_checkpoint_of_another_machine_is_booted_from_its_disk(lab: Home, writ
     assert results(lab) == ["cached", "succeeded", "succeeded"]
     assert "Booting" in phases(lab)
     assert printed(lab, 1) == "1\nedited\n"
+
+
+def test_two_builds_go_on_from_one_checkpoint_at_once(lab: Home, write_template: TemplateWriter) -> None:
+    lab.ok("build", write_two(write_template, "cat /etc/counter"), CACHED)
+    templates = []
+    for number in (1, 2):
+        name = f"both-{number}"
+        first = shell(
+            "echo 1 | sudo tee -a /etc/counter; cat /proc/sys/kernel/random/boot_id > /tmp/boot", name="first"
+        )
+        templates.append(write_template(name, first, shell(f"sleep 3; echo {number} >> /tmp/boot; wc -l < /tmp/boot")))
+    builds = [lab.start("build", template, CACHED) for template in templates]
+    for build in builds:
+        said = build.communicate(timeout=300)[0]
+        assert build.returncode == 0, said
+    for run in lab.runs()[-2:]:
+        assert [step["result"] for step in lab.record(run)["steps"]] == ["cached", "succeeded", "succeeded"]
+        assert (run / "steps" / "01.out").read_text() == "2\n"  # neither saw what the other wrote
