@@ -10,12 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.template.diagnostics import Edit, Severity
+from orchestrator.template.json_strict import TooManyValues, read_strict
 from orchestrator.template.json_tokens import Token, tokens
 from orchestrator.template.node import UNKNOWN, Node
 from orchestrator.template.report import Report
 from orchestrator.template.source_text import SourceText
 
 MAX_DEPTH = 200
+MAX_VALUES = 100_000
+"""In one file; ARM refuses templates beyond 4 MB, and who writes them by hand or by Bicep stays far below."""
 MAX_SYNTAX_ERRORS = 50
 MAX_SYNTAX_WARNINGS = 50
 
@@ -39,7 +42,13 @@ class _Frame:
 
 def read(source: SourceText, report: Report) -> Node:
     """The root value of `source`; UNKNOWN where there is none. What is wrong with the text goes to `report`."""
-    return _Reader(source, report).read()
+    try:
+        return read_strict(source, MAX_DEPTH, MAX_VALUES) or _Reader(source, report).read()
+    except TooManyValues as error:
+        message = f"more than {MAX_VALUES:,} values: the file was not checked"
+        hint = "no template is that large; ARM refuses more than 4 MB"
+        report.at_position(Severity.ERROR, "AIB001", source.position(error.offset), message, hint=hint)
+        return Node(UNKNOWN, source, 0, 0)
 
 
 class _Reader:
@@ -49,6 +58,7 @@ class _Reader:
         self.stack: list[_Frame] = []
         self.root: Node | None = None
         self.counts = {Severity.ERROR: 0, Severity.WARNING: 0}
+        self.values = 0
         self.implicit = False  # the text is a fragment: members without the braces around them
 
     def say(
@@ -56,9 +66,13 @@ class _Reader:
     ) -> None:
         severity = Severity.ERROR if is_error else Severity.WARNING
         self.counts[severity] += 1
-        if not is_error and self.counts[severity] > MAX_SYNTAX_WARNINGS:
+        if not is_error and self.counts[severity] > MAX_SYNTAX_WARNINGS + 1:
             return
         position = self.source.position(offset)
+        if not is_error and self.counts[severity] == MAX_SYNTAX_WARNINGS + 1:
+            note = f"more than {MAX_SYNTAX_WARNINGS} warnings of JSON syntax: those from here on are not shown"
+            self.report.at_position(severity, rule, position, note)
+            return
         self.report.at_position(severity, rule, position, message, hint=hint, source="RFC 8259", fix=fix)
         if is_error and self.counts[severity] >= MAX_SYNTAX_ERRORS:
             note = f"more than {MAX_SYNTAX_ERRORS} syntax errors: the rest of the file was not read"
@@ -207,6 +221,9 @@ class _Reader:
         self._take_after(frame, token)
 
     def _open_or_scalar(self, token: Token, parent: Node | None, key: str | int) -> Node:
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise TooManyValues(token.start)
         if token.kind in ("{", "["):
             if len(self.stack) >= MAX_DEPTH:
                 self.say(

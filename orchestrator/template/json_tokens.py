@@ -32,6 +32,7 @@ _SPACE = re.compile(r"[ \t\r\n]*+")
 _MULTILINE_STRING = re.compile(r'"(?:[^"\\]++|\\(?s:.))*+"')
 _REST_OF_LINE = re.compile(r"[^\r\n]*")
 _AFTER_STRING = re.compile(r"\s*(?:[,:\]}]|//|/\*|\Z)")
+_SAME = re.compile(r"(.)\1*+", re.DOTALL)  # a run of one character
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt])|(?s:(.))|\Z)')
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -102,11 +103,14 @@ def _odd(text: str, start: int, say: Say) -> tuple[Token | None, int]:
         return _rough_string(text, start, say)
     if character in _QUOTES:
         return _quoted_otherwise(text, start, say)
+    run = _SAME.match(text, start)
+    end = run.end() if run else start + 1
     name = "the byte order mark" if character == "\ufeff" else f"the character U+{ord(character):04X}"
     if character == "\ufeff" or character.isspace() or not character.isprintable():
-        say(False, "AIB002", start, f"{name} does not belong between JSON values", "delete it")
-    else:
-        say(True, "AIB001", start, f"unexpected {character!r}", "a value is a string in double quotes, a number, ...")
+        times = f", {end - start:,} times" if end > start + 1 else ""
+        say(False, "AIB002", start, f"{name} does not belong between JSON values{times}", "delete it")
+        return None, end
+    say(True, "AIB001", start, f"unexpected {character!r}", "a value is a string in double quotes, a number, ...")
     return None, start + 1
 
 

@@ -22,7 +22,7 @@ from orchestrator.template.diagnostics import Diagnostic, InvalidTemplate, Sever
 from orchestrator.template.node import Node
 from orchestrator.template.read_file import encodable, read_text
 from orchestrator.template.recognise import find, is_deployment
-from orchestrator.template.report import Report
+from orchestrator.template.report import EnoughFound, Report
 from orchestrator.template.rules.machine import one_staging_group_each
 from orchestrator.template.schema.check import check_resource
 from orchestrator.template.schema.tables import DEFAULT_VERSION, nearest_version
@@ -84,22 +84,20 @@ def inspect_templates(
     report = Report()
     file = str(path) if path is not None else "<stdin>" if text is None else "<text>"
     source = SourceText(read_text(path, report) if text is None else encodable(text, file, report), file)
-    root = json_reader.read(source, report)
-    root = placeholders.fill(root, settings, report)
-    subjects = list(
-        _subjects(root, report, name or _name_from(path), parameters, scope=scope, target_version=target_version)
-    )
     sources = {file: source}
-    checked = []
-    for subject in subjects:
-        own = Report()
-        checked.append(_check(subject, own))
-        if files is not None and checked[-1].node.is_object:
-            sources |= _check_files(checked[-1], path, files, own)
-        silenced = silenced_by_tag(subject.written)
-        report.items += [item for item in own.items if item.rule not in silenced]
-    one_staging_group_each(subjects, report)
-    good = () if report.has_errors else checked
+    checked: list[Subject] = []
+    try:
+        root = placeholders.fill(json_reader.read(source, report), settings, report)
+        own_name = name or _name_from(path)
+        for subject in _subjects(root, report, own_name, parameters, scope=scope, target_version=target_version):
+            own = report.part(silenced_by_tag(subject.written))
+            checked.append(_check(subject, own))
+            if files is not None and checked[-1].node.is_object:
+                sources |= _check_files(checked[-1], path, files, own)
+        one_staging_group_each(checked, report)
+    except EnoughFound:
+        report.stopped(file)
+    good = () if report.has_errors else tuple(checked)
     templates = _typed(good) if typed else ()
     return Loaded(templates, report.sorted(), sources, tuple(subject.name for subject in good))
 

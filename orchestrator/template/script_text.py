@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.template.node import Node
 from orchestrator.template.subject import Subject
@@ -37,19 +37,17 @@ class Line:
     in_heredoc: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A simple command: `words` without sudo and assignments in front; `assigned` holds those assignments."""
+class Command(NamedTuple):
+    """A simple command: `words` without sudo and assignments in front; `assigned` holds those assignments.
 
+    `name` is the program's name without its folder.
+    """
+
+    name: str
     words: tuple[str, ...]
     assigned: tuple[str, ...]
     sudo: bool
     line: Line
-
-    @property
-    def name(self) -> str:
-        """The program's name without its folder."""
-        return self.words[0].rpartition("/")[2] if self.words else ""
 
     @property
     def text(self) -> str:
@@ -149,4 +147,4 @@ def _command(text: str, line: Line) -> Iterator[Command]:
         else:
             break
     if words:
-        yield Command(tuple(words), tuple(assigned), sudo, line)
+        yield Command(words[0].rpartition("/")[2], tuple(words), tuple(assigned), sudo, line)

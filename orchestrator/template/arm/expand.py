@@ -141,7 +141,8 @@ def expand_node(node: Node, context: Context, run: Shared, *, top: bool = False)
     """The node with every expression in it evaluated; each new value keeps the place of its expression."""
     if isinstance(node.value, str):
         return _expand_string(node, context, run)
-    if _try(node, run.budget.spend, run) is UNKNOWN:
+    size = len(node.value) if isinstance(node.value, list | dict) else 0
+    if _try(node, lambda: run.budget.make(1 + size), run) is UNKNOWN:
         return node.derive(UNKNOWN)
     if node.is_array:
         return node.derive([expand_node(item, context, run) for item in node.items()])
@@ -190,7 +191,9 @@ def _expand_string(node: Node, context: Context, run: Shared) -> Node:
 
 def to_node(value: Any, place: Node, budget: Budget) -> Node:
     """A tree of nodes for a plain value, all at the place of `place`; sizes are charged to the budget first."""
+    before = budget.left
     budget.measure(value)
+    budget.make(before - budget.left)
     root = place.derive(value)
     work = [root]
     while work:

@@ -10,6 +10,7 @@ from orchestrator.template.arm.expression import ExpressionError
 MAX_STRING = 1_048_576  # characters of one value
 MAX_ITEMS = 100_000  # elements of one array or members of one object
 MAX_WORK = 400_000  # calls plus values made, for one file: about half a second
+MAX_MADE = 100_000  # values of all resources of one file together: each of them is checked afterwards
 
 
 class Unresolved(str):
@@ -32,11 +33,18 @@ class Budget:
     `levels` counts the evaluations that are under way inside one another, through variables and parameters too.
     """
 
-    __slots__ = ("left", "levels")
+    __slots__ = ("left", "levels", "to_make")
 
     def __init__(self, work: int = MAX_WORK) -> None:
         self.left = work
         self.levels = 0
+        self.to_make = MAX_MADE
+
+    def make(self, values: int) -> None:
+        """Charges `values` that become part of a resource. Raises ExpressionError when there are too many."""
+        self.to_make -= values
+        if self.to_make < 0:
+            raise ExpressionError(f"the resources hold more than {MAX_MADE:,} values", hint="is there a loop in loops?")
 
     def spend(self, amount: int = 1) -> None:
         """Raises ExpressionError when there is none left."""
