@@ -15,7 +15,7 @@ from hypervisor.deadline import Deadline
 from hypervisor.errors import AibError
 from hypervisor.machine import DiskSpec
 from orchestrator.build.build_vm import BuildVm
-from orchestrator.build.checkpoint_choice import uncacheable
+from orchestrator.build.checkpoint_choice import failed_key, uncacheable
 from orchestrator.build.export import Artifact, export
 from orchestrator.build.keep import keep_for_inspection
 from orchestrator.build.session import Session, Starter
@@ -67,6 +67,8 @@ class Engine:
     """Enter a phase (name, runSubState)."""
     until: int | None = None
     """The index of the step to stop after, before anything is generalized or distributed."""
+    ask: bool = False
+    """Keep the state in which a step failed: somebody will be asked what to do."""
     _uncached: bool = field(default=False, init=False)
     _own_script: bool = field(default=False, init=False)
     _script_replaced: bool = field(default=False, init=False)
@@ -115,6 +117,7 @@ class Engine:
             try:
                 outcome = self._run_step(vm, step)
             except StepError as error:
+                self._keep_failed(session, step)
                 if step.phase == "Validating":
                     validation_error = error
                     self._hold_if_asked(vm, self.plan.on_validation_error, error)
@@ -140,6 +143,13 @@ class Engine:
         seconds = recorder.take(session.vm, step.digest, step.name, script_replaced=self._script_replaced, last=last)
         if seconds:
             self.journal.emit(CheckpointTaken(step.index, step.name, seconds))
+
+    def _keep_failed(self, session: Session, step: Step) -> None:
+        """For `--on-error ask`: the guest as the failed step left it, while it still answers."""
+        if self.ask and session.recorder is not None and not self.deadline.over and step.phase != "Generalizing":
+            session.recorder.take(
+                session.vm, failed_key(step), f"{step.name} (failed)", script_replaced=self._script_replaced, last=True
+            )
 
     def _cached(self, step: Step) -> None:
         """A step whose result is in the checkpoint already."""

@@ -38,7 +38,7 @@ class BuildOptions:
     script_user: Literal["root", "login"] = "root"
     fidelity: Mapping[str, str] = field(default_factory=dict)
     require_reboot: bool = False
-    on_error: Literal["", "cleanup", "abort"] = ""
+    on_error: Literal["", "cleanup", "abort", "ask"] = ""
     ssh_port: int = 0
     catalogue: str = ""
     name: str = ""

@@ -175,7 +175,7 @@ class Run:
         cache = self.store.home / "libvirt"
         with open_hypervisor(options.connect, cache=cache) as hypervisor, ExitStack() as hold:
             hypervisor.discard(self.folder.work)
-            engine = Engine(plan, self.folder, self.journal, deadline, self.phase, until)
+            engine = Engine(plan, self.folder, self.journal, deadline, self.phase, until, ask=options.on_error == "ask")
             starter = Starter(
                 hypervisor=hypervisor,
                 plan=plan,

@@ -13,7 +13,7 @@ from hypervisor.connection import open_hypervisor
 from hypervisor.deadline import Deadline
 from hypervisor.errors import InputError
 from orchestrator.build.build_vm import BuildVm
-from orchestrator.build.checkpoint_choice import BOOTED, Candidate, candidates, find_step, uncacheable
+from orchestrator.build.checkpoint_choice import BOOTED, Candidate, candidates, failed_key, find_step, uncacheable
 from orchestrator.build.session import CachePolicy, Starter
 from orchestrator.plan.model import RunPlan
 from orchestrator.plan.plan_json import from_json
@@ -21,7 +21,7 @@ from orchestrator.record import files
 from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
 
-Moment = Literal["before", "after"]
+Moment = Literal["before", "after", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,14 @@ class Place:
 
     plan: RunPlan
     index: int
+    failed: bool = False
+    """As the step left the guest when it failed (kept by `--on-error ask`)."""
 
     @property
     def name(self) -> str:
         """The moment in words."""
+        if self.failed:
+            return f"as {self.plan.steps[self.index].name} failed"
         return "the booted source image" if self.index == BOOTED else f"after {self.plan.steps[self.index].name}"
 
 
@@ -46,14 +50,23 @@ def plan_of(folder: RunFolder) -> RunPlan:
 
 
 def place(plan: RunPlan, step: str, moment: Moment) -> Place:
-    """The moment before or after a step (name or number from 1); raises `UsageError` when there is no such step."""
+    """The moment before, after or at the failure of a step (name or number from 1).
+
+    Raises `UsageError` when there is no such step.
+    """
     index = find_step(plan, step, "--at")
-    return Place(plan, index - 1 if moment == "before" else index)
+    return Place(plan, index - 1 if moment == "before" else index, failed=moment == "failed")
 
 
 def checkpoint_at(store: Store, where: Place) -> Candidate:
     """The best checkpoint of that moment; raises `InputError` when none was kept."""
     every = store.checkpoints.all()
+    if where.failed:
+        key = failed_key(where.plan.steps[where.index])
+        kept = [one for one in every if one.key == key]
+        if not kept:
+            raise InputError(f"there is no checkpoint: {where.name}", hint="`--on-error ask` keeps it")
+        return Candidate(where.index, kept[-1])
     for candidate in candidates(where.plan, every, before=where.index + 1, oldest=0.0):
         if candidate.index == where.index:
             return candidate

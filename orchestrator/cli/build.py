@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrator.cli.ask import require_terminal, wants_retry
 from orchestrator.cli.common import default_store, print_json
 from orchestrator.cli.validate import pairs, show
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--require-reboot", is_flag=True, help="Fail when a WindowsRestart restarts nothing.")
 @click.option(
-    "--on-error", type=click.Choice(["cleanup", "abort"]), default=None,
-    help="What becomes of the build VM after a failure; overrules errorHandling.",
+    "--on-error", type=click.Choice(["cleanup", "abort", "ask"]), default=None,
+    help="What becomes of the build VM after a failure; overrules errorHandling. ask: choose on the terminal.",
 )  # fmt: skip
 @click.option("--no-cache", is_flag=True, help="Boot the source image and run every step; keep no checkpoints.")
 @click.option("--from", "from_step", default="", metavar="STEP", help="Run this step (name or number) and the rest.")
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the run's record to stdout at the end.")
 @click.option("--quiet", is_flag=True, help="Show nothing while the build runs.")
 def command(
-    template: Path, *, as_json: bool, quiet: bool, on_error: str | None, no_cache: bool, max_age: float, **given: Any
+    template: Path, *, as_json: bool, quiet: bool, on_error: Any, no_cache: bool, max_age: float, **given: Any
 ) -> int:
     """Build the image of TEMPLATE and distribute it.
 
@@ -61,16 +62,22 @@ def command(
     from orchestrator.verbs.build import build, check
 
     options = BuildOptions(
-        on_error="abort" if on_error == "abort" else "cleanup" if on_error else "",
+        on_error=on_error or "",
         cache=not no_cache,
         max_age=max_age * 24 * 3600.0,
         **given,
     )
-    checked = check(template, options)
-    show(checked.loaded)
-    if not checked.loaded.is_valid:
-        return 2
-    ended = build(checked, default_store(), _shower(quiet=quiet))
+    if on_error == "ask":
+        require_terminal()
+    store = default_store()
+    while True:
+        checked = check(template, options)
+        show(checked.loaded)
+        if not checked.loaded.is_valid:
+            return 2
+        ended = build(checked, store, _shower(quiet=quiet))
+        if on_error != "ask" or not wants_retry(store, ended):
+            break
     if as_json:
         from orchestrator.record.files import read_json
 

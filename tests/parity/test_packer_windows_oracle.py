@@ -205,6 +205,7 @@ def by_packer(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
     )  # fmt: skip
     for guest in guests.values():
         guest.server.cut()
+        guest.settle()
     found = {}
     for name, guest in guests.items():
         error = re.search(rf"(?m)^Build '{name}' errored after [^:]*: (.*)$", done.stdout)
@@ -266,6 +267,7 @@ def by_aib(case: Case, folder: Path) -> Ran:
         guest.current.close()
         assert windows.server.stop.is_set() or windows.server.shells == {}, "a shell was left open"
         windows.server.cut()
+        windows.settle()
     return Ran("ok", None, "", windows)
 
 

@@ -72,8 +72,10 @@ class Windows:
     boots: int = 1
     going_down: bool = False
     scheduled: bool = False
+    under_way: int = 0
 
     def __post_init__(self) -> None:
+        self.idle = threading.Condition()
         self.server = WinRMServer(self.start)
         self.port = self.server.port
 
@@ -91,10 +93,21 @@ class Windows:
         """One command line."""
         boot = self.boots
         console = Console(output, stdin.read, lambda: interrupted.is_set() or self.boots != boot)
+        with self.idle:
+            self.under_way += 1
         try:
             return self.run(line.strip(), console, "packer")
         except Ended as ended:
             return ended.code
+        finally:
+            with self.idle:
+                self.under_way -= 1
+                self.idle.notify_all()
+
+    def settle(self) -> None:
+        """Wait until nothing runs any more: a client is told of a reboot before the scripts under it have ended."""
+        with self.idle:
+            assert self.idle.wait_for(lambda: self.under_way == 0, 30), "a command did not end"
 
     def run(self, line: str, console: Console, user: str) -> int:
         if name := PAYLOADS.get(line):

@@ -92,6 +92,46 @@ def test_a_terminal_is_the_users_ssh(failed: Home) -> None:
     assert b"the-user-is-packer" in said
 
 
+def test_a_failure_asks_what_to_do(lab: Home, write_template: TemplateWriter, tmp_path: Path) -> None:
+    script = tmp_path / "mended.sh"
+    script.write_text("#!/bin/sh\nsudo touch /etc/half-done\nexit 9\n")
+    ill = {"type": "Shell", "name": "ill", "scriptUri": script.name}
+    template = write_template("asked", shell("true", name="well"), ill)
+    ours, theirs = pty.openpty()
+    said = b""
+
+    def until(text: bytes) -> None:
+        nonlocal said
+        while text not in said:
+            said += os.read(ours, 4096)
+        said = said.partition(text)[2]
+
+    with subprocess.Popen(
+        [str(AIB), "build", str(template), "--on-error", "ask"],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=lab.environment, start_new_session=True,
+    ) as build:  # fmt: skip
+        os.close(theirs)
+        until(b"b, a, r or q")
+        os.write(ours, b"a\n")
+        until(b"Going on from the checkpoint")
+        os.write(ours, b"ls /etc/half-done && echo left-by-$((1))-failure; exit\n")
+        until(b"left-by-1-failure")
+        until(b"b, a, r or q")
+        os.write(ours, b"b\n")
+        until(b"Going on from the checkpoint")
+        os.write(ours, b"ls /etc/half-done || echo not-$((1))-there; exit\n")
+        until(b"not-1-there")
+        until(b"b, a, r or q")
+        script.write_text("#!/bin/sh\necho mended\n")
+        os.write(ours, b"r\n")
+        until(b"asked succeeded")
+    os.close(ours)
+    assert build.returncode == 0
+    assert [step["result"] for step in lab.record()["steps"]] == ["cached", "succeeded", "succeeded"]
+    nobody = lab.aib("build", template, CACHED, "--on-error", "ask")
+    assert (nobody.returncode, "needs a terminal" in nobody.stderr) == (64, True)
+
+
 def test_every_save_goes_on_from_the_first_change(lab: Home, write_template: TemplateWriter, tmp_path: Path) -> None:
     script = tmp_path / "last.sh"
     script.write_text("#!/bin/sh\nfalse\n")
