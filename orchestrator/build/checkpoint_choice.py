@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -21,11 +20,6 @@ class Candidate:
 
     index: int
     checkpoint: Checkpoint
-
-
-def failed_key(step: Step) -> str:
-    """The key of the state in which a failed step left the guest: no build goes on from it, a person may look at it."""
-    return hashlib.sha256(f"failed:{step.digest}".encode()).hexdigest()
 
 
 def uncacheable(step: Step) -> str:

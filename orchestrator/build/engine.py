@@ -15,11 +15,12 @@ from hypervisor.deadline import Deadline
 from hypervisor.errors import AibError
 from hypervisor.machine import DiskSpec
 from orchestrator.build.build_vm import BuildVm
-from orchestrator.build.checkpoint_choice import failed_key, uncacheable
+from orchestrator.build.checkpoint_choice import uncacheable
 from orchestrator.build.export import Artifact, export
 from orchestrator.build.keep import keep_for_inspection
 from orchestrator.build.session import Session, Starter
 from orchestrator.build.steps import DeprovisionScript, default_script, may_replace_script, provisioner_for
+from orchestrator.plan import digests
 from orchestrator.plan.model import RunPlan, Step
 from orchestrator.record.events import (
     ArtifactWritten,
@@ -37,6 +38,8 @@ from provisioners.base import Context, Outcome, StepError
 from provisioners.communicators.base import Stream
 from provisioners.generalize import NOTE, ensure_script, place_default_script, script_state
 from provisioners.identity import BuildIdentity
+
+EXCUSED = "{} failed; the build goes on from there, as the user chose."
 
 SHUTDOWN_TIME = 180.0
 """Seconds a guest gets to power off by itself before the hypervisor ends it."""
@@ -117,6 +120,10 @@ class Engine:
             try:
                 outcome = self._run_step(vm, step)
             except StepError as error:
+                if step.excused:
+                    self.say(EXCUSED.format(step.name))
+                    self._checkpoint(session, step)
+                    continue
                 self._keep_failed(session, step)
                 if step.phase == "Validating":
                     validation_error = error
@@ -148,7 +155,11 @@ class Engine:
         """For `--on-error ask`: the guest as the failed step left it, while it still answers."""
         if self.ask and session.recorder is not None and not self.deadline.over and step.phase != "Generalizing":
             session.recorder.take(
-                session.vm, failed_key(step), f"{step.name} (failed)", script_replaced=self._script_replaced, last=True
+                session.vm,
+                digests.failed(step.digest),
+                f"{step.name} (failed)",
+                script_replaced=self._script_replaced,
+                last=True,
             )
 
     def _cached(self, step: Step) -> None:
@@ -156,7 +167,12 @@ class Engine:
         output = f"steps/{step.index:02d}.out"
         total = len(self.plan.steps)
         self.journal.emit(StepStarted(step.index, step.name, step.kind, step.phase, total, output, digest=step.digest))
-        self.journal.emit(StepFinished(step.index, step.name, "cached", 0.0, 0))
+        if step.excused:
+            self.journal.emit(
+                StepFinished(step.index, step.name, "failed", 0.0, None, message=EXCUSED.format(step.name))
+            )
+        else:
+            self.journal.emit(StepFinished(step.index, step.name, "cached", 0.0, 0))
 
     def _keep_script(self, vm: BuildVm, step: Step, script: DeprovisionScript, *, rebooted: bool) -> None:
         """A reboot wipes /tmp: put the default script back, unless a customizer replaced it."""

@@ -28,6 +28,7 @@ class BuildOptions:
     WindowsRestart without a reboot an error.
     `cache`: go on from checkpoints and take them; `from_step` and `until_step` name steps
     (or number them from 1); `max_age` in seconds bounds the age of the oldest step in a checkpoint.
+    `excused`: the digests of steps that failed before and from whose failure this build goes on.
     """
 
     connect: str = "embed"
@@ -48,6 +49,7 @@ class BuildOptions:
     from_step: str = ""
     until_step: str = ""
     max_age: float = 7 * 24 * 3600.0
+    excused: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
 

@@ -13,8 +13,9 @@ from hypervisor.connection import open_hypervisor
 from hypervisor.deadline import Deadline
 from hypervisor.errors import InputError
 from orchestrator.build.build_vm import BuildVm
-from orchestrator.build.checkpoint_choice import BOOTED, Candidate, candidates, failed_key, find_step, uncacheable
+from orchestrator.build.checkpoint_choice import BOOTED, Candidate, candidates, find_step, uncacheable
 from orchestrator.build.session import CachePolicy, Starter
+from orchestrator.plan import digests
 from orchestrator.plan.model import RunPlan
 from orchestrator.plan.plan_json import from_json
 from orchestrator.record import files
@@ -62,7 +63,8 @@ def checkpoint_at(store: Store, where: Place) -> Candidate:
     """The best checkpoint of that moment; raises `InputError` when none was kept."""
     every = store.checkpoints.all()
     if where.failed:
-        key = failed_key(where.plan.steps[where.index])
+        step = where.plan.steps[where.index]
+        key = step.digest if step.excused else digests.failed(step.digest)
         kept = [one for one in every if one.key == key]
         if not kept:
             raise InputError(f"there is no checkpoint: {where.name}", hint="`--on-error ask` keeps it")

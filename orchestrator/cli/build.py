@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.ask import require_terminal, wants_retry
+from orchestrator.cli.ask import require_terminal, what_next
 from orchestrator.cli.common import default_store, print_json
 from orchestrator.cli.validate import pairs, show
 
@@ -76,8 +76,10 @@ def command(
         if not checked.loaded.is_valid:
             return 2
         ended = build(checked, store, _shower(quiet=quiet))
-        if on_error != "ask" or not wants_retry(store, ended):
+        again = what_next(store, ended, options) if on_error == "ask" else None
+        if again is None:
             break
+        options = again
     if as_json:
         from orchestrator.record.files import read_json
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from orchestrator.plan.model import MachinePlan, ResolvedSource, Step
@@ -32,13 +32,23 @@ def first_digest(source: ResolvedSource, machine: MachinePlan) -> str:
     )
 
 
-def chained(first: str, steps: Iterable[Step]) -> tuple[Step, ...]:
-    """The steps with their digests, each resting on the one before."""
+def failed(digest: str) -> str:
+    """What stands for the state in which a failed step of this digest left the guest."""
+    return _digest([digest, "failed"])
+
+
+def chained(first: str, steps: Iterable[Step], excused: Collection[str] = ()) -> tuple[Step, ...]:
+    """The steps with their digests, each resting on the one before.
+
+    A step whose digest is among the `excused` may fail: what follows rests on the state in which it failed.
+    """
     previous, done = first, []
     for step in steps:
         payload = step.payload.sha256 if step.payload else ""
         previous = _digest([previous, step.phase, step.kind, dict(step.settings), payload])
-        done.append(replace(step, digest=previous))
+        may_fail = previous in excused
+        previous = failed(previous) if may_fail else previous
+        done.append(replace(step, digest=previous, excused=may_fail))
     return tuple(done)
 
 

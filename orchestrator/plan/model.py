@@ -75,6 +75,8 @@ class Step:
     payload: Payload | None = None
     digest: str = ""
     pointer: str = ""
+    excused: bool = False
+    """The user saw it fail, and wants the build to go on from there."""
 
 
 @dataclass(frozen=True, slots=True)

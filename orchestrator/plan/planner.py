@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -28,7 +28,7 @@ class PlanOptions:
     """What the user decides beside the template.
 
     `network` is a libvirt network by option; `networks` maps names of vnetConfig (lower case) to libvirt networks;
-    `on_error` overrules errorHandling.
+    `on_error` overrules errorHandling; `excused` are digests of steps from whose failure the build goes on.
     """
 
     strict_size: bool = False
@@ -38,6 +38,7 @@ class PlanOptions:
     network: str = ""
     networks: Mapping[str, str] = field(default_factory=dict)
     on_error: OnError = ""
+    excused: Collection[str] = ()
     scope: Scope = arm_ids.DEFAULT_SCOPE
 
     @property
@@ -65,7 +66,9 @@ def make_plan(
     if wrong := wrong_os(template, source):
         raise InvalidTemplate(wrong)
     machine, size_warnings, deviations = _machine(template, source, host, options)
-    steps = digests.chained(digests.first_digest(source, machine), steps_of(template, source, payloads, options.steps))
+    steps = digests.chained(
+        digests.first_digest(source, machine), steps_of(template, source, payloads, options.steps), options.excused
+    )
     minutes = template.build_timeout_minutes or DEFAULT_MINUTES
     validate = template.validate
     only_validate = validate is not None and validate.source_validation_only

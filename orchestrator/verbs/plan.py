@@ -126,6 +126,7 @@ def plan_options(options: BuildOptions, config: Config) -> PlanOptions:
         require_reboot=options.require_reboot,
         network=options.network,
         networks=config.networks,
+        excused=frozenset(options.excused),
         on_error="cleanup" if options.on_error == "ask" else options.on_error,
         scope=Scope(
             options.subscription or DEFAULT_SCOPE.subscription, options.resource_group or DEFAULT_SCOPE.resource_group

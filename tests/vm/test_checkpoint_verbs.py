@@ -96,7 +96,8 @@ def test_a_failure_asks_what_to_do(lab: Home, write_template: TemplateWriter, tm
     script = tmp_path / "mended.sh"
     script.write_text("#!/bin/sh\nsudo touch /etc/half-done\nexit 9\n")
     ill = {"type": "Shell", "name": "ill", "scriptUri": script.name}
-    template = write_template("asked", shell("true", name="well"), ill)
+    look = shell("cd /etc; ls -d half-*", name="look")
+    template = write_template("asked", shell("true", name="well"), ill, look)
     ours, theirs = pty.openpty()
     said = b""
 
@@ -111,23 +112,30 @@ def test_a_failure_asks_what_to_do(lab: Home, write_template: TemplateWriter, tm
         stdin=theirs, stdout=theirs, stderr=theirs, env=lab.environment, start_new_session=True,
     ) as build:  # fmt: skip
         os.close(theirs)
-        until(b"b, a, r or q")
+        until(b"b, a, c, r or q")
         os.write(ours, b"a\n")
         until(b"Going on from the checkpoint")
         os.write(ours, b"ls /etc/half-done && echo left-by-$((1))-failure; exit\n")
         until(b"left-by-1-failure")
-        until(b"b, a, r or q")
+        until(b"b, a, c, r or q")
         os.write(ours, b"b\n")
         until(b"Going on from the checkpoint")
         os.write(ours, b"ls /etc/half-done || echo not-$((1))-there; exit\n")
         until(b"not-1-there")
-        until(b"b, a, r or q")
-        script.write_text("#!/bin/sh\necho mended\n")
+        until(b"b, a, c, r or q")
+        script.write_text("#!/bin/sh\nsudo touch /etc/half-mended\nexit 8\n")
         os.write(ours, b"r\n")
+        until(b"b, a, c, r or q")
+        os.write(ours, b"c\n")
+        until(b"Going on from the checkpoint")
         until(b"asked succeeded")
     os.close(ours)
     assert build.returncode == 0
-    assert [step["result"] for step in lab.record()["steps"]] == ["cached", "succeeded", "succeeded"]
+    assert [step["result"] for step in lab.record()["steps"]] == ["cached", "failed", "succeeded", "succeeded"]
+    looked = (lab.runs()[-1] / "steps" / "02.out").read_text()
+    assert looked == "half-mended\n", "what followed ran on what the failure left"
+    # The failure was excused once: the next build runs into it again, whatever was kept.
+    assert lab.aib("build", template, CACHED).returncode == 1
     nobody = lab.aib("build", template, CACHED, "--on-error", "ask")
     assert (nobody.returncode, "needs a terminal" in nobody.stderr) == (64, True)
 
