@@ -86,4 +86,4 @@ class BuildOptions:
         known = {f.name for f in fields(cls)}
         if unknown := set(data) - known:
             raise ValueError(f"unknown build options: {', '.join(sorted(unknown))}")
-        return cls(**data)
+        return cls(**{**data, "excused": tuple(data.get("excused", ()))})
