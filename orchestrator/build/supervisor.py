@@ -1,4 +1,4 @@
-"""Runs one build in a worker process and follows it: shows its events, forwards signals, writes the last word.
+"""Runs one build in a worker process and follows it: shows its events, passes on requests to stop, has the last word.
 
 The worker does everything; the supervisor survives it. When the worker dies without a last event, the supervisor
 writes the terminal record.
@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
+from orchestrator.build.at_once import Stops
 from orchestrator.build.job import Job
-from orchestrator.build.worker_process import WorkerProcess, started
+from orchestrator.build.worker_process import started
 from orchestrator.record.events import RunFinished, Stamped
 from orchestrator.record.reader import read_events
 from orchestrator.record.record import finish_abandoned
@@ -43,24 +42,11 @@ class Ended:
         return self.finished.exit_code
 
 
-@contextmanager
-def _signals_forwarded(worker: WorkerProcess) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP ask the worker to stop; the second one ends it at once."""
+def supervise(job: Job, folder: Path, show: Callable[[Stamped], None], stops: Stops) -> Ended:
+    """Execute `job` in a worker and return how it ended; `show` gets every event as it is written.
 
-    def forward(_number: int, _frame: FrameType | None) -> None:
-        worker.ask_to_stop()
-
-    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, forward) for number in watched}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def supervise(job: Job, folder: Path, show: Callable[[Stamped], None]) -> Ended:
-    """Execute `job` in a worker and return how it ended; `show` gets every event as it is written."""
+    Who asks `stops` to stop ends the run, who asks twice ends the worker at once.
+    """
     ended = threading.Event()
     last: list[RunFinished] = []
 
@@ -71,7 +57,7 @@ def supervise(job: Job, folder: Path, show: Callable[[Stamped], None]) -> Ended:
                 last.append(stamped.event)
 
     follower = threading.Thread(target=follow, name="follow", daemon=True)
-    with started(job, folder / WORKER_LOG) as worker, _signals_forwarded(worker):
+    with started(job, folder / WORKER_LOG) as worker, stops.telling(worker.ask_to_stop):
         follower.start()
         while not worker.wait(POLL):
             pass

@@ -9,14 +9,16 @@ import click
 
 from orchestrator.cli.ask import require_terminal, what_next
 from orchestrator.cli.common import default_store, print_json
-from orchestrator.cli.validate import pairs, show
+from orchestrator.cli.told import Told, report
+from orchestrator.cli.validate import pairs, show, values
 
 if TYPE_CHECKING:
+    from orchestrator.build.options import BuildOptions
     from orchestrator.verbs.build import Shower
 
 
 @click.command("build")
-@click.argument("template", type=click.Path(path_type=Path))
+@click.argument("templates", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--name", default="", help="The template's name: which of several, or what to call an unnamed one.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", callback=pairs, help="Fill <NAME>.")
 @click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", callback=pairs, help="An ARM parameter.")
@@ -47,19 +49,25 @@ if TYPE_CHECKING:
               help="Use no checkpoint that holds an older step.")  # fmt: skip
 @click.option("--ssh-port", type=click.IntRange(0, 65535), default=0, help="Host port of the VM's SSH (0: any).")
 @click.option("--catalogue", default="", help="A catalogue file to lay over the built-in one.")
+@click.option(
+    "--matrix", multiple=True, metavar="NAME=A,B", callback=values,
+    help="Build with each value of a parameter, or of a '<placeholder>'; several give every combination.",
+)  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), default=None, help="Builds at a time (default: what fits).")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write a JUnit report of the builds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run's record to stdout at the end.")
 @click.option("--quiet", is_flag=True, help="Show nothing while the build runs.")
 def command(
-    template: Path, *, as_json: bool, quiet: bool, on_error: Any, no_cache: bool, max_age: float, **given: Any
-) -> int:
-    """Build the image of TEMPLATE and distribute it.
+    templates: tuple[Path, ...], *, matrix: dict[str, list[str]], jobs: int | None, junit: Path | None, as_json: bool,
+    quiet: bool, on_error: Any, no_cache: bool, max_age: float, **given: Any,
+) -> int:  # fmt: skip
+    """Build the images of TEMPLATES and distribute them, several at once as far as this machine carries them.
 
     \b
     Exit codes: 0 built; 1 failed, also in part; 2 the template is invalid; 3 this machine cannot;
     4 an input is missing or wrong; 124 buildTimeoutInMinutes is used up; 130 cancelled.
     """
     from orchestrator.build.options import BuildOptions
-    from orchestrator.verbs.build import build, check
 
     options = BuildOptions(
         on_error=on_error or "",
@@ -67,7 +75,18 @@ def command(
         max_age=max_age * 24 * 3600.0,
         **given,
     )
-    if on_error == "ask":
+    told = Told(as_json=as_json, quiet=quiet, junit=junit)
+    if len(templates) == 1 and not matrix:
+        return _one(templates[0], options, told)
+    from orchestrator.cli.build_many import build_them
+
+    return build_them(templates, matrix, options, jobs, told)
+
+
+def _one(template: Path, options: BuildOptions, told: Told) -> int:
+    from orchestrator.verbs.build import build, check
+
+    if options.on_error == "ask":
         require_terminal()
     store = default_store()
     while True:
@@ -75,12 +94,13 @@ def command(
         show(checked.loaded)
         if not checked.loaded.is_valid:
             return 2
-        ended = build(checked, store, _shower(quiet=quiet))
-        again = what_next(store, ended, options) if on_error == "ask" else None
+        ended = build(checked, store, _shower(quiet=told.quiet))
+        again = what_next(store, ended, options) if options.on_error == "ask" else None
         if again is None:
             break
         options = again
-    if as_json:
+    report([("", ended.folder)], told)
+    if told.as_json:
         from orchestrator.record.files import read_json
 
         print_json(read_json(ended.folder / "record.json"))

@@ -22,7 +22,7 @@ def command(run: str, *, as_json: bool, as_junit: bool) -> None:
     if as_junit:
         from orchestrator.views.junit import junit
 
-        click.echo(junit(shown.record, shown.folder.path), nl=False)
+        click.echo(junit([("", shown.record, shown.folder.path)]), nl=False)
     elif as_json:
         print_json(shown.to_json())
     else:

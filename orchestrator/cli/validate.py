@@ -31,6 +31,17 @@ def pairs(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) 
     return found
 
 
+def values(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, list[str]]:
+    """`name=a,b` options as a mapping to the values."""
+    found: dict[str, list[str]] = {}
+    for each in given:
+        name, mark, content = each.partition("=")
+        if not mark or not name or name in found:
+            raise click.BadParameter(f"{each!r} is not name=a,b with a name of its own", ctx=ctx, param=option)
+        found[name] = content.split(",")
+    return found
+
+
 def show(loaded: Loaded | Validation) -> None:
     """Write errors and warnings to stderr, for verbs whose result is something else."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ

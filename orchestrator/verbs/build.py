@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.build.at_once import Stops
 from orchestrator.build.job import Job
 from orchestrator.build.options import BuildOptions
 from orchestrator.build.requirements import require_build_extra
@@ -60,17 +61,24 @@ def check(template_file: Path, options: BuildOptions) -> Checked:
 
 
 def build(checked: Checked, store: Store, shower: Shower) -> Ended:
-    """Run a template to its end in a worker process.
+    """Run a template to its end in a worker process; SIGINT, SIGTERM and SIGHUP end the run.
 
     A failed build is an `Ended` with its exit code, not an exception; raises `InvalidTemplate` and what the store
     raises before there is a run, and `HostError` when this installation has only the checker.
     """
+    stops = Stops()
+    with stops.on_signals():
+        return build_one(checked, store, shower, stops)
+
+
+def build_one(checked: Checked, store: Store, shower: Shower, stops: Stops) -> Ended:
+    """As `build`, for any thread: it ends when `stops` is asked to stop."""
     template = checked.template()
     require_build_extra()
     with store.new_run(template.name) as folder:
         raw = Redactor().text(json.dumps(template.raw, indent=4, ensure_ascii=False, default=str))
         files.publish(folder.template, raw.encode() + b"\n")
         job = Job(store.home, folder.id, checked.file.absolute(), checked.text, checked.options)
-        ended = supervise(job, folder.path, shower(folder))
+        ended = supervise(job, folder.path, shower(folder), stops)
     tidy_checkpoints(store)
     return ended

@@ -45,12 +45,16 @@ _RESULTS: dict[str, tuple[str, Style]] = {
 
 
 class ConsoleView:
-    """Shows a run on a screen. `folder` is the run folder; a `quiet` one only tells why the run failed."""
+    """Shows a run on a screen. `folder` is the run folder; a `quiet` one only tells why the run failed.
 
-    def __init__(self, screen: Screen, folder: Path, *, quiet: bool = False) -> None:
+    A `brief` one leaves out the summary.
+    """
+
+    def __init__(self, screen: Screen, folder: Path, *, quiet: bool = False, brief: bool = False) -> None:
         self._screen = screen
         self._folder = folder
         self._quiet = quiet
+        self._brief = brief
         self._record = RunRecord()
         self._total = 0
         self._now = 0.0
@@ -178,9 +182,8 @@ class ConsoleView:
 
     def _run_finished(self, event: e.RunFinished) -> None:
         self._screen.waiting("", self._now)
-        for line in summary(self._record, self._folder):
+        for line in [] if self._brief else [*summary(self._record, self._folder), ""]:
             self._screen.line(line)
-        self._screen.line("")
         self._conclude(event)
 
     def _failure_only(self, event: e.Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as xml
 
@@ -13,10 +14,24 @@ from orchestrator.views.failure import LAST_LINES, last_lines
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def junit(record: RunRecord, folder: Path) -> str:
-    """The report as XML text. Steps that failed, were skipped or never ran say so; the times are ours, in seconds."""
+def junit(runs: Sequence[tuple[str, RunRecord, Path]]) -> str:
+    """The report of runs (label, record, folder) as XML text, a suite for each.
+
+    A suite is called by its label, or by the template's name where that is "". Steps that failed, were skipped or never
+    ran say so; the times are ours, in seconds.
+    """
+    root = xml.Element("testsuites", {"name": "aib"})
+    suites = [_suite(root, *run) for run in runs]
+    for count in ("tests", "failures", "errors", "skipped"):
+        root.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
+    root.set("time", f"{sum(record.elapsed for _, record, _ in runs):.3f}")
+    xml.indent(root)
+    return xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _suite(root: xml.Element, label: str, record: RunRecord, folder: Path) -> xml.Element:
     steps = [step for _, step in sorted(record.steps.items())]
-    name = record.started.template_name if record.started else folder.name
+    name = label or (record.started.template_name if record.started else folder.name)
     counts = {
         "tests": str(len(steps)),
         "failures": str(sum(step.result == "failed" for step in steps)),
@@ -24,7 +39,6 @@ def junit(record: RunRecord, folder: Path) -> str:
         "skipped": str(sum(step.result in ("skipped", NOT_RUN, RUNNING) for step in steps)),
         "time": f"{record.elapsed:.3f}",
     }
-    root = xml.Element("testsuites", {"name": "aib", **counts})
     suite = xml.SubElement(root, "testsuite", {"name": _text(name), "timestamp": record.start_time, **counts})
     properties = xml.SubElement(suite, "properties")
     for key, value in _properties(record, folder).items():
@@ -35,8 +49,7 @@ def junit(record: RunRecord, folder: Path) -> str:
         case = xml.SubElement(suite, "testcase", {"name": "build", "classname": _text(f"{name}.run"), "time": "0"})
         error = xml.SubElement(case, "error", {"message": _text(record.finished.message), "type": record.sub_state})
         error.text = _text(record.finished.hint)
-    xml.indent(root)
-    return xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    return suite
 
 
 def _case(suite: xml.Element, template: str, step: StepRecord, folder: Path) -> None:

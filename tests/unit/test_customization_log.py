@@ -157,7 +157,7 @@ def test_junit_has_one_case_per_step(tmp_path: Path) -> None:
         e.StepFinished(0, "inst\x1ball", "failed", 1.5, 100, message="exit 100"),
         e.RunFinished("Failed", "Customizing", "it broke", 1, 2.0),
     )
-    suite = xml.fromstring(junit(load(tmp_path), tmp_path)).find("testsuite")
+    suite = xml.fromstring(junit([("", load(tmp_path), tmp_path)])).find("testsuite")
     assert suite is not None
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped"), suite.get("errors")) == (
         "2",
@@ -174,7 +174,7 @@ def test_junit_has_one_case_per_step(tmp_path: Path) -> None:
 
 def test_junit_of_a_run_that_failed_outside_its_steps(tmp_path: Path) -> None:
     write(tmp_path, STARTED, e.RunFinished("Failed", "Building", "no SSH", 1, 2.0, "look at console.log"))
-    suite = xml.fromstring(junit(load(tmp_path), tmp_path)).find("testsuite")
+    suite = xml.fromstring(junit([("", load(tmp_path), tmp_path)])).find("testsuite")
     assert suite is not None and suite.get("errors") == "1"
     error = suite.find("testcase/error")
     assert error is not None and error.get("message") == "no SSH" and error.text == "look at console.log"
