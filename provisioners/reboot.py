@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from hypervisor.deadline import Deadline
 from hypervisor.errors import BuildError, DeadlineExceeded
 from provisioners.base import Context, Guest, StepError
 from provisioners.capture import Capture
-from provisioners.communicators.base import CommunicatorError, ConnectionLost, GuestGone
+from provisioners.communicators.base import Communicator, CommunicatorError, ConnectionLost, GuestGone
 
 SSH_LIMIT_SECONDS = 20 * 60.0
 """The service waits so long for SSH after a reboot (SEED S21)."""
@@ -51,6 +52,22 @@ class BootState:
     reboots: int
 
 
+_KNOWN: WeakKeyDictionary[Communicator, BootState] = WeakKeyDictionary()
+"""By connection: no connection outlives a reboot, so that one that stands need not be asked twice."""
+
+
+def known_boot_state(guest: Guest, context: Context) -> BootState:
+    """As `boot_state`, without asking over a connection that was asked before and seems to stand.
+
+    For whoever notices by itself when the connection turns out to be gone.
+    """
+    if connected(guest):
+        known = _KNOWN.get(guest.communicator)
+        if known is not None and known.reboots == guest.reboots():
+            return known
+    return boot_state(guest, context)
+
+
 def boot_state(guest: Guest, context: Context) -> BootState:
     """Which boot this is, over a connection that may have to be made anew.
 
@@ -63,7 +80,9 @@ def boot_state(guest: Guest, context: Context) -> BootState:
             if not connected(guest):
                 guest.reconnect(context.deadline.limited(SSH_LIMIT_SECONDS, "the 20 minutes for reaching the guest"))
             reboots = guest.reboots()
-            return BootState(_ask(guest, _BOOT_ID, limit), reboots)
+            state = BootState(_ask(guest, _BOOT_ID, limit), reboots)
+            _KNOWN[guest.communicator] = state
+            return state
         except CommunicatorError as error:
             if limit.remaining() <= 0 or isinstance(error, GuestGone):
                 context.deadline.check("reaching the guest")

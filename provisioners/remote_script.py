@@ -61,7 +61,7 @@ class RemoteScript:
         """Upload and run; what an earlier script's reboot cuts before the start is tried again for 5 minutes."""
         limit = context.deadline.limited(reboot.START_LIMIT_SECONDS, "the 5 minutes for starting a script")
         while True:
-            before = reboot.boot_state(guest, context)
+            before = reboot.known_boot_state(guest, context)
             watch = reboot.interruption(guest, before)
             try:
                 guest.communicator.upload(self.content, self.path, mode=0o755, deadline=context.deadline)
