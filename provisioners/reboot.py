@@ -81,8 +81,6 @@ def boot_state(guest: Guest, context: Context) -> BootState:
                 guest.reconnect(context.deadline.limited(SSH_LIMIT_SECONDS, "the 20 minutes for reaching the guest"))
             reboots = guest.reboots()
             state = BootState(_ask(guest, _BOOT_ID, limit), reboots)
-            _KNOWN[guest.communicator] = state
-            return state
         except CommunicatorError as error:
             if limit.remaining() <= 0 or isinstance(error, GuestGone):
                 context.deadline.check("reaching the guest")
@@ -92,6 +90,9 @@ def boot_state(guest: Guest, context: Context) -> BootState:
         except DeadlineExceeded as error:
             context.deadline.check("reaching the guest")
             raise StepError(f"the guest does not answer: {error.message}") from error
+        else:
+            _KNOWN[guest.communicator] = state
+            return state
 
 
 def connected(guest: Guest) -> bool:
