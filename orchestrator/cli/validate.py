@@ -66,6 +66,8 @@ def show(loaded: Loaded | Validation) -> None:
 @click.option("--shell-tools/--no-shell-tools", default=True, help="Run sh -n and ShellCheck over shell scripts.")
 @click.option("--shell-seconds", type=click.FloatRange(min=0), default=TOTAL_SECONDS, show_default=True,
               help="How long they may take in all; findings are kept for the next time.")  # fmt: skip
+@click.option("--store/--no-store", "use_store", default=True,
+              help="Also look at what this machine has: sizes, stored images, versions, earlier runs.")  # fmt: skip
 @click.option("--online", is_flag=True, help="Also fetch remote scripts and files: reachability, size, checksum.")
 @click.option("--fix", is_flag=True, help="Rewrite what is mechanical, show the difference, then check.")
 @click.option("--diff", is_flag=True, help="Show what --fix would change.")
@@ -104,8 +106,21 @@ def _given(options: dict[str, Any]) -> Given:
         fail_on=options["fail_on"] or "",
         target_version=options["target_version"],
         files=FileChecks(ShellTools(_cache(), options["shell_seconds"]) if options["shell_tools"] else None),
+        store=_store_if_any() if options["use_store"] else None,
         online=_home() if options["online"] else None,
     )
+
+
+def _store_if_any() -> Path | None:
+    """The home of this machine's store, None when there is none yet: a check makes none."""
+    named = os.environ.get("AIB_HOME")
+    if named:
+        home = Path(named)
+    else:
+        import platformdirs
+
+        home = platformdirs.user_data_path("aib")
+    return home if (home / "resources").is_dir() else None
 
 
 def _home() -> Path:

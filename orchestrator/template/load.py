@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.template import json_reader, placeholders, rules
 from orchestrator.template.arm import expand
 from orchestrator.template.arm.functions_azure import Scope
-from orchestrator.template.diagnostics import Diagnostic, InvalidTemplate, Severity
+from orchestrator.template.diagnostics import Diagnostic, InvalidTemplate, Position, Severity
 from orchestrator.template.node import Node
 from orchestrator.template.read_file import encodable, read_text
 from orchestrator.template.recognise import find, is_deployment
 from orchestrator.template.report import EnoughFound, Report
-from orchestrator.template.rules.machine import one_staging_group_each
+from orchestrator.template.rules.machine import one_staging_group_each, staging_groups
 from orchestrator.template.schema.check import check_resource
 from orchestrator.template.schema.tables import DEFAULT_VERSION, nearest_version
 from orchestrator.template.selection import silenced_by_tag
@@ -49,13 +49,15 @@ class FileChecks:
 class Loaded:
     """All templates of one file that are free of errors, and everything that was found.
 
-    `names` are theirs; `sources` holds the text of each file read, for showing the line of a diagnostic.
+    `names` are theirs; `sources` holds the text of each file read, for showing the line of a diagnostic. `staging` are
+    the staging resource groups of all of them, in lower case, with pointer and position.
     """
 
     templates: tuple[Template, ...]
     diagnostics: tuple[Diagnostic, ...]
     sources: Mapping[str, SourceText] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    staging: tuple[tuple[str, str, Position], ...] = ()
 
     @property
     def is_valid(self) -> bool:
@@ -99,7 +101,8 @@ def inspect_templates(
         report.stopped(file)
     good = () if report.has_errors else tuple(checked)
     templates = _typed(good) if typed else ()
-    return Loaded(templates, report.sorted(), sources, tuple(subject.name for subject in good))
+    names = tuple(subject.name for subject in good)
+    return Loaded(templates, report.sorted(), sources, names, tuple(staging_groups(checked)))
 
 
 def load_templates(

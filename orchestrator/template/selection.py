@@ -127,5 +127,13 @@ def _table(value: Any, project: Path) -> dict[str, Any]:
 
 def silenced_by_tag(resource: Node) -> frozenset[str]:
     """The rules that the resource's own tag silences."""
-    text = resource.string("tags", IGNORE_TAG)
+    return _silenced(resource.string("tags", IGNORE_TAG))
+
+
+def silenced_by_tags(tags: Mapping[str, str]) -> frozenset[str]:
+    """The same of a template's tags."""
+    return _silenced(tags.get(IGNORE_TAG, ""))
+
+
+def _silenced(text: str) -> frozenset[str]:
     return frozenset(_RULE.findall(text.upper())) - _UNSILENCEABLE

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hypervisor.errors import InputError
 from orchestrator.template.arm.functions_azure import Scope
-from orchestrator.template.diagnostics import Diagnostic, Severity
+from orchestrator.template.diagnostics import Diagnostic, Position, Severity
 from orchestrator.template.load import FileChecks, Loaded, inspect_templates
+from orchestrator.template.model import Template
 from orchestrator.template.read_file import MAX_FILE_SIZE
 from orchestrator.template.regular_file import read_regular
-from orchestrator.template.selection import Selection, of_project
+from orchestrator.template.selection import Selection, of_project, silenced_by_tags
 from orchestrator.template.source_text import SourceText
 
 SUFFIXES = (".json", ".jsonc")
@@ -35,6 +36,8 @@ class Given:
     fail_on: str = ""
     target_version: str = ""
     files: FileChecks | None = field(default_factory=FileChecks)
+    store: Path | None = None
+    """The home of a store: templates without errors are held against what this machine has."""
     online: Path | None = None
     """The store's home: remote scripts and files of templates without errors are fetched into it and checked."""
 
@@ -92,6 +95,7 @@ def validate(paths: Sequence[Path], given: Given = _NOTHING) -> Validation:
 def validate_each(paths: Sequence[Path], given: Given = _NOTHING, *, text: str | None = None) -> Iterator[Checked]:
     """The same file by file, as they are read; `text` is judged in the place of what the one file holds."""
     projects: dict[Path, Selection] = {}
+    staging: dict[str, tuple[str, int]] = {}
     for file in (file for path in paths for file in template_files(path)):
         is_stream = str(file) == "-"
         folder = (Path.cwd() / "x" if is_stream else file).absolute().parent
@@ -101,7 +105,8 @@ def validate_each(paths: Sequence[Path], given: Given = _NOTHING, *, text: str |
             ignore=given.ignore, only=given.only, fail_on=given.fail_on, target_version=given.target_version
         )
         loaded = _load(file, text, given, selection)
-        counted = selection.apply(loaded.diagnostics)
+        shared = same_staging_group(staging, str(file), loaded.staging)
+        counted = selection.apply((*loaded.diagnostics, *shared))
         yield Checked(str(file), loaded.names, counted, loaded.sources, selection.fails(counted))
 
 
@@ -120,16 +125,43 @@ def _load(file: Path, text: str | None, given: Given, selection: Selection) -> L
         scope=given.scope,
         target_version=selection.target_version,
         files=given.files,
-        typed=given.online is not None,
+        typed=given.online is not None or given.store is not None,
     )
-    if given.online is None:
-        return loaded
-    from orchestrator.verbs import online
-
-    shell = given.files.shell if given.files is not None else None
     folder = path.parent if path is not None else Path.cwd()
-    remote = [found for t in loaded.templates for found in online.check(t, folder, given.online, shell)]
-    return replace(loaded, diagnostics=(*loaded.diagnostics, *remote))
+    more = [
+        found
+        for template in loaded.templates
+        for found in _beyond_the_file(template, folder, given)
+        if found.rule not in silenced_by_tags(template.tags)
+    ]
+    return replace(loaded, diagnostics=(*loaded.diagnostics, *more)) if more else loaded
+
+
+def _beyond_the_file(template: Template, folder: Path, given: Given) -> Iterator[Diagnostic]:
+    """What the store and the network say."""
+    if given.store is not None:
+        from orchestrator.verbs import local_checks
+
+        yield from local_checks.check(template, given.store)
+    if given.online is not None:
+        from orchestrator.verbs import online
+
+        yield from online.check(template, folder, given.online, given.files.shell if given.files else None)
+
+
+def same_staging_group(
+    seen: dict[str, tuple[str, int]], file: str, groups: Iterable[tuple[str, str, Position]]
+) -> Iterator[Diagnostic]:
+    """AIB067 over the files of one call: no two templates share a staging resource group.
+
+    `seen` maps a group to the file and line where it stood first; `groups` are those of `file`.
+    """
+    for group, pointer, position in groups:
+        first = seen.setdefault(group, (file, position.line))
+        if first[0] != file:
+            message = f"the staging resource group is that of {first[0]}, line {first[1]}"
+            hint = "each template needs its own"
+            yield Diagnostic("AIB067", Severity.ERROR, message, pointer, position, hint, "JSON")
 
 
 def template_files(path: Path) -> list[Path]:

@@ -12,6 +12,13 @@ from pathlib import Path
 
 import pytest
 
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test looks into the store of whoever runs it."""
+    monkeypatch.setenv("AIB_HOME", str(tmp_path_factory.getbasetemp() / "no-store"))
+
+
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from orchestrator.template import resource_ids
+from orchestrator.template.diagnostics import Position
 from orchestrator.template.node import Node
 from orchestrator.template.placeholders import is_open
 from orchestrator.template.report import Report
@@ -58,14 +59,24 @@ def staging_group(subject: Subject, report: Report) -> None:
 def one_staging_group_each(subjects: Sequence[Subject], report: Report) -> None:
     """AIB067 over all templates of a file: no two share a staging resource group."""
     seen: dict[str, Node] = {}
-    for subject in subjects:
-        at = subject.written.get("properties", "stagingResourceGroup")
-        if at is None or not isinstance(at.value, str) or not at.value:
-            continue
+    for at in _staging_groups(subjects):
         first = seen.setdefault(at.value.lower(), at)
         if first is not at:
             message = f"the staging resource group of line {first.position.line} is used again"
             report.error("AIB067", at, message, hint="each template needs its own", source="JSON")
+
+
+def staging_groups(subjects: Iterable[Subject]) -> Iterator[tuple[str, str, Position]]:
+    """The staging resource groups, in lower case, with pointer and position, for comparing files."""
+    for at in _staging_groups(subjects):
+        yield at.value.lower(), at.pointer, at.position
+
+
+def _staging_groups(subjects: Iterable[Subject]) -> Iterator[Node]:
+    for subject in subjects:
+        at = subject.written.get("properties", "stagingResourceGroup")
+        if at is not None and isinstance(at.value, str) and at.value:
+            yield at
 
 
 def vm_size(subject: Subject, report: Report) -> None:

@@ -84,7 +84,10 @@ def test_a_bad_setting_is_a_usage_error(file: Path) -> None:
     assert CliRunner().invoke(command, [str(file), "--set", "novalue"]).exit_code == 2
 
 
-def test_the_checker_imports_nothing_heavy(file: Path) -> None:
+def test_the_checker_imports_nothing_heavy(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIB_HOME", str(tmp_path))
+    for folder in ("resources", "runs"):
+        (tmp_path / folder).mkdir()
     program = (
         "import sys; from orchestrator.cli.validate import command; command.main(sys.argv[1:], standalone_mode=False); "
         "heavy = {'libvirt', 'paramiko', 'winrm', 'requests', 'rich', 'pycdlib', 'sqlite3'} & set(sys.modules); "
