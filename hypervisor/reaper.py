@@ -12,11 +12,13 @@ import ctypes
 import os
 import select
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 _LOOK_EVERY = 20  # milliseconds, while libvirt may be starting a QEMU
+_LOOK_ON = 1.0  # seconds after that: QEMU is ours only when the process between it and libvirt has ended
 
 
 def become_subreaper() -> bool:
@@ -32,6 +34,7 @@ class Reaper:
     def __init__(self) -> None:
         self._known: dict[int, int] = {}  # process id -> pidfd
         self._busy = 0
+        self._until = 0.0
         self._lock = threading.Lock()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         threading.Thread(target=self._loop, name="qemu-reaper", daemon=True).start()
@@ -48,6 +51,7 @@ class Reaper:
             self._look()
             with self._lock:
                 self._busy -= 1
+                self._until = time.monotonic() + _LOOK_ON
             os.write(self._wake_write, b"x")
 
     def _loop(self) -> None:
@@ -55,7 +59,7 @@ class Reaper:
             poll = select.poll()
             poll.register(self._wake_read, select.POLLIN)
             with self._lock:
-                busy, known = self._busy, dict(self._known)
+                busy, known = self._busy or time.monotonic() < self._until, dict(self._known)
             for handle in known.values():
                 poll.register(handle, select.POLLIN)
             ready = {handle for handle, _ in poll.poll(_LOOK_EVERY if busy else None)}
@@ -96,8 +100,14 @@ def _is_qemu(pid: int) -> bool:
     try:
         if os.getsid(pid) == os.getsid(0):
             return False
+        if _is_zombie(pid):  # it ended before it was ours: its name is all that is left of it
+            return Path(f"/proc/{pid}/comm").read_bytes().startswith(b"qemu-system")
         program = Path(f"/proc/{pid}/exe").readlink().name
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
     return program.startswith("qemu-system") and (b"-daemonize" in words or any(w.startswith(b"guest=") for w in words))
+
+
+def _is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].startswith(b"Z")

@@ -43,6 +43,8 @@ def qemu(tmp_path: Path) -> Iterator[Start]:
     def start(*words: str | Path) -> subprocess.Popen[bytes]:
         process = subprocess.Popen([program, "-f", "/dev/null", *words], stderr=subprocess.DEVNULL)
         started.append(process)
+        # The kernel lets Popen go on before a new program's words can be read.
+        assert until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes().count(b"\0") == len(words) + 3)
         return process
 
     yield start
