@@ -14,7 +14,7 @@ from typing import Any
 from hypervisor.deadline import Deadline
 from hypervisor.errors import AibError
 from hypervisor.process import run
-from orchestrator.template.shell_syntax import MAX_SCRIPT, Finding, Findings
+from orchestrator.template.shell_finding import MAX_SCRIPT, Finding, Findings
 
 BATCH = 50  # scripts
 BATCH_SECONDS = 10.0

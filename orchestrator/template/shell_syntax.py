@@ -14,30 +14,13 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-MAX_SCRIPT = 500_000  # bytes
+from orchestrator.template.shell_finding import Finding, Findings
+
 TOTAL_SECONDS = 20.0
 """How long the tools may take over all files of one call, unless the user says otherwise."""
 _MOST_KNOWN = 10_000  # scripts; over thousands of templates the memory stays flat
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One complaint: 1-based line and column in the script, the tool that says it, its text.
-
-    A note says what a tool did not look at.
-    """
-
-    line: int
-    column: int
-    tool: str
-    text: str
-    is_note: bool = False
-
-
-Findings = tuple[Finding, ...]
 
 
 def shell_of(script: bytes) -> str:

@@ -20,7 +20,8 @@ from orchestrator.template.model import File, Shell, Template
 from orchestrator.template.regular_file import read_regular
 from orchestrator.template.rules.downloads import is_remote
 from orchestrator.template.rules.local_files import FILE_LIMIT
-from orchestrator.template.shell_syntax import MAX_SCRIPT, Finding, ShellTools
+from orchestrator.template.shell_finding import MAX_SCRIPT, Finding
+from orchestrator.template.shell_syntax import ShellTools
 
 TIME_LIMIT = 600.0  # seconds for all files of one template
 _NO_TIME = Finding(1, 1, "sh -n", "not looked at: the time for shell scripts is used up", is_note=True)

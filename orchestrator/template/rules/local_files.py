@@ -12,7 +12,7 @@ from orchestrator.template.placeholders import is_open
 from orchestrator.template.regular_file import chunks, open_regular
 from orchestrator.template.report import Report
 from orchestrator.template.rules.downloads import uris
-from orchestrator.template.shell_syntax import MAX_SCRIPT
+from orchestrator.template.shell_finding import MAX_SCRIPT
 from orchestrator.template.subject import Subject
 
 FILE_LIMIT = 20 * 1024 * 1024  # bytes, S23

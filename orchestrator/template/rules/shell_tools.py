@@ -10,7 +10,8 @@ from orchestrator.template.node import Node
 from orchestrator.template.report import Report
 from orchestrator.template.rules.local_files import LocalScript
 from orchestrator.template.script_text import Line, inline_lines, shell_steps
-from orchestrator.template.shell_syntax import Finding, ShellTools
+from orchestrator.template.shell_finding import Finding
+from orchestrator.template.shell_syntax import ShellTools
 from orchestrator.template.source_text import SourceText
 from orchestrator.template.subject import Subject
 
