@@ -13,6 +13,7 @@ from hypervisor.errors import HostError, UsageError
 from orchestrator.record import files
 
 _FILE = "resource.json"
+_OWN = frozenset({"id", "name", "type", "location", "tags", "properties"})
 
 
 class ResourceExists(UsageError):
@@ -36,6 +37,8 @@ class Resource:
     location: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """The other members of its ARM envelope: identity, kind, sku, plan, zones, managedBy, systemData."""
 
     @property
     def digest(self) -> str:
@@ -50,6 +53,7 @@ class Resource:
             "name": self.name,
             "type": self.type,
             "location": self.location,
+            **{key: value for key, value in self.extra.items() if key not in _OWN},
             "tags": dict(self.tags),
             "properties": dict(self.properties),
         }
@@ -64,6 +68,7 @@ class Resource:
             location=value.get("location", ""),
             tags=value.get("tags") or {},
             properties=value.get("properties") or {},
+            extra={key: member for key, member in value.items() if key not in _OWN},
         )
 
 

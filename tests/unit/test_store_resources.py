@@ -54,6 +54,15 @@ def test_put_get_in_any_case(store: Store) -> None:
     assert store.get(f"{GROUP}/images/Two") is None
 
 
+def test_the_rest_of_the_envelope_is_kept(store: Store) -> None:
+    extra = {"identity": {"type": "UserAssigned"}, "sku": {"name": "x"}}
+    store.put(Resource(f"{GROUP}/images/one", "Microsoft.Compute/images", "one", extra=extra))
+    found = store.get(f"{GROUP}/images/one")
+    assert found is not None
+    assert (found.extra, found.to_json()["identity"]) == (extra, extra["identity"])
+    assert store.list()[0].extra == extra
+
+
 def test_put_replaces(store: Store) -> None:
     store.put(image("one", n=1))
     store.put(image("ONE", n=2))
