@@ -7,21 +7,33 @@ Anyone on this machine's loopback may sign in under any name; what a token is go
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 import json
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from hypervisor.errors import HostError
+from orchestrator.record import files
 
 TENANT = "00000000-0000-0000-0000-00000000a1b0"
 LIFETIME_SECONDS = 24 * 3600
@@ -44,11 +56,17 @@ class Caller:
 
 
 class Entra:
-    """Gives out and checks tokens. `secret`: what a client must know; None asks for nothing."""
+    """Gives out and checks tokens. `secret`: what a client must know; None asks for nothing.
 
-    def __init__(self, secret: str | None = None) -> None:
+    With `key_file` the key outlives the server, and with it the tokens that clients keep: but not those that were
+    given out under another secret. Raises `HostError` when the file cannot be used.
+    """
+
+    def __init__(self, secret: str | None = None, key_file: Path | None = None) -> None:
         self._secret = secret
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._key = _kept_key(key_file) if key_file else _new_key()
+        public = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self._era = hmac.new(public, (secret or "").encode(), hashlib.sha256).hexdigest()[:16]
 
     def token(self, name: str, audience: str, issuer: str, tenant: str = TENANT) -> str:
         """A signed bearer token (RS256) for `audience`, good for a day."""
@@ -65,6 +83,7 @@ class Entra:
             "sub": str(uuid.uuid5(_NAMESPACE, name)),
             "tid": tenant,
             "ver": "1.0",
+            "era": self._era,
         }
         signed = f"{_part({'alg': 'RS256', 'kid': _KEY_ID, 'typ': 'JWT'})}.{_part(claims)}"
         signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
@@ -78,6 +97,8 @@ class Entra:
             claims = json.loads(_decoded(signed.partition(".")[2]))
         except (InvalidSignature, ValueError) as error:
             raise BadToken("the access token is not one of this server (was the server started anew?)") from error
+        if claims.get("era") != self._era:
+            raise BadToken("the access token is from before the token of this server was changed")
         if claims["exp"] < time.time():
             raise BadToken("the access token has expired")
         return Caller(claims["appid"], claims["tid"], claims["aud"])
@@ -188,6 +209,27 @@ class Entra:
             },
             headers={"Cache-Control": "no-store"},
         )
+
+
+def _new_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def _kept_key(path: Path) -> rsa.RSAPrivateKey:
+    """The key in `path`, made when there is none; only its owner can read it."""
+    with files.translating("reading", path):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            made = _new_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            files.publish(path, made)
+        data = path.read_bytes()
+    try:
+        key = load_pem_private_key(data, None)
+    except ValueError as error:
+        raise HostError(f"{path} is damaged: {error}", hint="Remove it; clients then sign in anew.") from error
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise HostError(f"{path} holds no RSA key", hint="Remove it; clients then sign in anew.")
+    return key
 
 
 def origin(request: Request) -> str:
