@@ -31,6 +31,9 @@ VERBS = {
     "gallery": "Compute galleries and image definitions.",
     "doctor": "Can this machine build? What to install.",
     "gc": "Reclaim space.",
+    "serve": "Be the ARM endpoint that az and Azure's SDKs use.",
+    "az": "Your Azure CLI, against aib serve.",
+    "env": "What other Azure clients need to use aib serve.",
     "explain": "Explain a rule or the deviations from the service.",
 }
 """Verb -> one line of help. The module `orchestrator.cli.<verb>` is imported only when the verb is called."""

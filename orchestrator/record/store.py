@@ -28,6 +28,12 @@ _T = TypeVar("_T")
 _R = TypeVar("_R", bound=Resource | None)
 
 
+def default_home() -> Path:
+    """Where `Store.default` is, without making it."""
+    named = os.environ.get("AIB_HOME", "")
+    return Path(named) if named else platformdirs.user_data_path("aib")
+
+
 class Store:
     """AIB_HOME, created (mode 0700) when missing. Every method raises `HostError` when the machine refuses."""
 
@@ -46,8 +52,7 @@ class Store:
     @classmethod
     def default(cls) -> Store:
         """The store that the environment names (AIB_HOME), else the platform's data folder."""
-        named = os.environ.get("AIB_HOME", "")
-        return cls(Path(named) if named else platformdirs.user_data_path("aib"))
+        return cls(default_home())
 
     # Layers
 
