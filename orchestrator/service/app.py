@@ -32,7 +32,7 @@ from orchestrator.service.operations import Operations
 from orchestrator.service.paths import FrontDoor, refuse_unrouted
 from orchestrator.service.settings import Settings
 
-AREAS = ("health", "polls")
+AREAS = ("health", "ui", "polls")
 """Modules of `orchestrator.service`, in the order in which their routes are tried."""
 
 
@@ -40,7 +40,8 @@ def make_context(settings: Settings) -> Context:
     """The store, the sign-in and the operations of a server; raises `HostError` when the home cannot be used."""
     store = Store(settings.home)
     operations = Operations(settings.home / "service" / "operations", settings.retry_after)
-    return Context(settings, store, Entra(settings.secret, settings.home / "service" / "entra.pem"), operations)
+    entra = Entra(settings.secret, settings.token_key or settings.home / "service" / "entra.pem")
+    return Context(settings, store, entra, operations)
 
 
 def create_app(settings: Settings, more: Callable[[Context], Iterable[BaseRoute]] = lambda _: ()) -> Starlette:

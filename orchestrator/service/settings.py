@@ -15,7 +15,8 @@ MIB = 1 << 20
 class Settings:
     """What a server works with and what it allows.
 
-    `secret`: what a client must know to get a token (None: whoever reaches the port). `hosts`: names beside the
+    `secret`: what a client must know to get a token (None: whoever reaches the port). `token_key`: where the key that
+    signs tokens is kept, when not in the home (one that is thrown away). `hosts`: names beside the
     loopback's under which clients reach it. `subscriptions`: those it has, the first one is the default; one that the
     store holds something of is there as well. `location`: the region of what is made without one.
 
@@ -28,6 +29,7 @@ class Settings:
     home: Path
     in_memory: bool = False
     secret: str | None = None
+    token_key: Path | None = None
     hosts: tuple[str, ...] = ()
     subscriptions: tuple[str, ...] = (DEFAULT_SCOPE.subscription,)
     location: str = "eastus"

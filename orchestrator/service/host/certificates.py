@@ -67,10 +67,10 @@ def _authority(certificate: Path, key: Path) -> tuple[x509.Certificate, ec.Ellip
         private = serialization.load_pem_private_key(key.read_bytes(), None)
     except (FileNotFoundError, ValueError):  # half of it is none
         pass
-    if known is not None and isinstance(private, ec.EllipticCurvePrivateKey):
-        if _fits(known, private) and not _ends_soon(known, LEAF_DAYS + RENEW_DAYS):
-            key.chmod(0o600)
-            return known, private
+    good = known is not None and _fits(known, private) and not _ends_soon(known, LEAF_DAYS + RENEW_DAYS)
+    if good and known is not None and isinstance(private, ec.EllipticCurvePrivateKey):
+        key.chmod(0o600)
+        return known, private
     private = ec.generate_private_key(ec.SECP256R1())
     name = _name(f"aib on this machine {x509.random_serial_number():x}"[:48])
     identifier = x509.SubjectKeyIdentifier.from_public_key(private.public_key())

@@ -79,9 +79,7 @@ def bind(listen: Listen) -> socket.socket:
             errno.EADDRNOTAVAIL: "`ip -brief address` lists the addresses of this machine",
             errno.EACCES: "ports below 1024 are the system's: --port N",
         }
-        raise HostError(
-            f"cannot listen on {where}: {error.strerror}", hint=hints.get(error.errno or 0, "")
-        ) from error
+        raise HostError(f"cannot listen on {where}: {error.strerror}", hint=hints.get(error.errno or 0, "")) from error
     return listener
 
 

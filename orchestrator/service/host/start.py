@@ -32,7 +32,7 @@ class Wanted:
     """
 
     settings: Settings
-    listen: Listen = Listen()
+    listen: Listen = field(default_factory=Listen)
     token_file: Path | None = None
     show_request: Callable[[str], None] | None = None
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -65,7 +65,7 @@ def prepared(wanted: Wanted) -> Iterator[tuple[Served, Endpoint]]:
             wanted.settings,
             secret=token or None,
             hosts=(*wanted.settings.hosts, *names),
-            token_key=folder.path / "token.key",
+            token_key=folder.path / "entra.pem",
         )
         if settings.in_memory:
             settings = replace(settings, home=stack.enter_context(_throw_away(folder)))
