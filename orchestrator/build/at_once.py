@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from orchestrator.plan.sizes import RESERVE_MIB, HostCapacity
 
@@ -84,7 +84,7 @@ def run_all(tasks: Sequence[Task[T]], host: HostCapacity, most: int | None = Non
         while (waiting and not stops.asked and not errors) or running:
             for number in [] if stops.asked or errors else list(waiting):
                 busy = [tasks[each] for each in running.values()]
-                if (most is None or len(busy) < most) and _fits(tasks[number], busy, host):
+                if (most is None or len(busy) < most) and fits(tasks[number], busy, host):
                     waiting.remove(number)
                     running[pool.submit(tasks[number].run, stops)] = number
             for future in wait(running, POLL, FIRST_COMPLETED).done:
@@ -98,7 +98,20 @@ def run_all(tasks: Sequence[Task[T]], host: HostCapacity, most: int | None = Non
     return results
 
 
-def _fits(task: Task[T], busy: Sequence[Task[T]], host: HostCapacity) -> bool:
+class Needs(Protocol):
+    """What a build VM takes of this machine."""
+
+    @property
+    def vcpus(self) -> int:
+        """Logical CPUs."""
+
+    @property
+    def memory_mib(self) -> int:
+        """Memory in MiB."""
+
+
+def fits(task: Needs, busy: Sequence[Needs], host: HostCapacity) -> bool:
+    """Whether this machine carries `task` beside the `busy` ones; one that is greater than it runs alone."""
     vcpus = sum(each.vcpus for each in busy) + task.vcpus
     memory = sum(each.memory_mib for each in busy) + task.memory_mib
     return not busy or (vcpus <= host.cpus and memory <= host.memory_mib - RESERVE_MIB)

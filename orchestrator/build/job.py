@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from orchestrator.build.options import BuildOptions
 class Job:
     """One run to be executed: the store's home, the run's id, the template as the user gave it, and the options.
 
-    `attached`: the run belongs to the command that started it and ends with it.
+    `attached`: the run belongs to the command that started it and ends with it. `payloads`: the sha256 of each script
+    and file by its pointer in the template, when they were fetched before (None: the run fetches them).
     """
 
     home: Path
@@ -23,6 +25,7 @@ class Job:
     template_text: str
     options: BuildOptions
     attached: bool = True
+    payloads: Mapping[str, str] | None = field(default=None)
 
     def to_line(self) -> bytes:
         """One line of JSON."""
@@ -33,6 +36,7 @@ class Job:
             "template_text": self.template_text,
             "options": self.options.to_json(),
             "attached": self.attached,
+            "payloads": None if self.payloads is None else dict(self.payloads),
         }
         return json.dumps(data).encode() + b"\n"
 
@@ -47,4 +51,5 @@ class Job:
             template_text=data["template_text"],
             options=BuildOptions.from_json(data["options"]),
             attached=data["attached"],
+            payloads=data.get("payloads"),
         )

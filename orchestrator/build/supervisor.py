@@ -14,10 +14,12 @@ from pathlib import Path
 
 from orchestrator.build.at_once import Stops
 from orchestrator.build.job import Job
+from orchestrator.build.template_status import settle
 from orchestrator.build.worker_process import started
 from orchestrator.record.events import RunFinished, Stamped
 from orchestrator.record.reader import read_events
 from orchestrator.record.record import finish_abandoned
+from orchestrator.record.store import Store
 from orchestrator.views.customization_log import rewrite_logs
 
 WORKER_LOG = "worker.log"
@@ -70,6 +72,7 @@ def supervise(job: Job, folder: Path, show: Callable[[Stamped], None], stops: St
         reason = _how_it_died(code, folder)
         last.append(finish_abandoned(folder, reason, state=state, exit_code=exit_code, show=show))
         rewrite_logs(folder)
+        settle(store := Store(job.home), store.run(job.run_id))
     return Ended(job.run_id, folder, last[-1], stopped)
 
 

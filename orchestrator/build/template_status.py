@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.plan.model import RunPlan
+from orchestrator.record import files
 from orchestrator.record.events import Phase, RunFinished, Stamped
-from orchestrator.record.record import RecordWriter
-from orchestrator.record.run_outputs import record_template, set_last_run_status
+from orchestrator.record.record import RecordWriter, load
+from orchestrator.record.run_outputs import ours, record_template, set_last_run_status
+from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
 
 
@@ -37,4 +39,23 @@ class TemplateStatus:
 
     def write(self) -> None:
         """Put the record's lastRunStatus on the template."""
-        set_last_run_status(self.store, self.template_id, self.writer.record.last_run_status())
+        set_last_run_status(self.store, self.template_id, self.writer.record.last_run_status(), self.writer.folder.name)
+
+
+def settle(store: Store, folder: RunFolder) -> None:
+    """Say on the template how its run ended, when the run did not live to say it itself.
+
+    For whoever knows that the run has ended. A template that has had another run since stays as it is.
+    """
+    record = load(folder.path)
+    template_id = template_of(folder) or (record.started.template_id if record.started else "")
+    template = store.get(template_id) if template_id else None
+    if template is None or record.finished is None or ours(template).get("run") != folder.id:
+        return
+    if template.properties.get("lastRunStatus") != record.last_run_status():
+        set_last_run_status(store, template_id, record.last_run_status(), folder.id)
+
+
+def template_of(folder: RunFolder) -> str:
+    """The id of the template that a submitted run is of; "" for a run that nobody submitted."""
+    return str((files.read_json(folder.submission) or {}).get("template", ""))

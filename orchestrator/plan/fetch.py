@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -54,6 +54,40 @@ class Wanted:
     label: str
 
 
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """Where a template may have its scripts and files from: by default anywhere its author may read.
+
+    `roots`: the folders of this machine that local paths must lie in, links resolved (None: anywhere). `private`:
+    whether addresses of this machine and of private networks may be spoken to.
+    """
+
+    roots: tuple[Path, ...] | None = None
+    private: bool = True
+
+    def local(self, path: Path) -> Path:
+        """The path to open, links resolved where it had to be looked at; `InputError` when it is outside."""
+        if self.roots is None:
+            return path
+        resolved = path.resolve()
+        if any(resolved.is_relative_to(root.resolve()) for root in self.roots):
+            return resolved
+        raise NotAllowed(f"{path}: local paths are not allowed here", hint=_HOW_TO_ALLOW)
+
+
+class NotAllowed(InputError):
+    """A local path that a template of somebody else names."""
+
+
+ANYWHERE = Allowed()
+_HOW_TO_ALLOW = "Use an http(s) address, or have the owner of this server allow the folder."
+
+
+def is_local(uri: str) -> bool:
+    """Whether a script's or file's URI names a file of this machine."""
+    return "://" not in uri or urlsplit(uri).scheme.lower() == "file"
+
+
 def wanted_by(template: Template) -> tuple[Wanted, ...]:
     """Everything that the template's steps need from elsewhere, in the order of the steps."""
     steps: list[tuple[str, Shell | PowerShell | File]] = []
@@ -89,6 +123,7 @@ class Fetcher:
     offline: bool = False
     say: Say = lambda _: None
     limits: http.Limits = LIMITS
+    allowed: Allowed = ANYWHERE
     _done: dict[str, Stored] = field(default_factory=dict, init=False)
 
     def fetch_all(self, wanted: tuple[Wanted, ...]) -> Mapping[str, Payload]:
@@ -118,7 +153,7 @@ class Fetcher:
                 raise self._explained(wanted, error) from error
             self._done[wanted.uri] = stored
         _check(wanted, stored)
-        return Payload(redact_url(_shown(wanted.uri)), stored.sha256, stored.size, stored.path)
+        return Payload(redact_url(shown(wanted.uri)), stored.sha256, stored.size, stored.path)
 
     def _bring(self, wanted: Wanted) -> Stored:
         scheme = urlsplit(wanted.uri).scheme.lower() if "://" in wanted.uri else ""
@@ -129,7 +164,7 @@ class Fetcher:
                 f"{redact_url(wanted.uri)}: {scheme}:// cannot be fetched",
                 hint="Use https://, a path relative to the template, or file://.",
             )
-        return self._copy(self._local_path(wanted.uri, scheme))
+        return self._copy(self.allowed.local(self._local_path(wanted.uri, scheme)))
 
     def _stored(self, wanted: Wanted) -> Stored:
         """What the store has for it; a checksum finds it even under another address."""
@@ -137,16 +172,17 @@ class Fetcher:
         stored = stored or self.store.last_answer(wanted.uri)
         if stored is None:
             raise InputError(
-                f"{redact_url(_shown(wanted.uri))} was never fetched, and --offline fetches nothing",
+                f"{redact_url(shown(wanted.uri))} was never fetched, and --offline fetches nothing",
                 hint="Run once without --offline.",
             )
         return stored
 
     def _download(self, url: str) -> Stored:
-        self.say(f"Fetching {redact_url(_shown(url))}")
+        self.say(f"Fetching {redact_url(shown(url))}")
+        limits = self.limits if self.allowed.private else replace(self.limits, public_only=True)
         with self.store.incoming() as path:
             done = http.download(
-                url, path, deadline=self.deadline, limits=self.limits, headers=self.credentials.headers(url)
+                url, path, deadline=self.deadline, limits=limits, headers=self.credentials.headers(url)
             )
             stored = self.store.publish(path, done.sha256)
         self.store.remember(url, stored)
@@ -182,7 +218,7 @@ class Fetcher:
 
     def _explained(self, wanted: Wanted, error: InputError) -> InputUnavailable:
         hints = [error.hint]
-        shown = redact_url(_shown(wanted.uri))
+        address = redact_url(shown(wanted.uri))
         private = isinstance(error, NotAuthorized | NotFound) and is_blob(
             wanted.uri, self.credentials.config.storage_endpoints
         )
@@ -190,19 +226,19 @@ class Fetcher:
             hints.append(self.credentials.how_to_map())
         if isinstance(error, NotAuthorized):
             hints.append(
-                f"(The service says: Not authorized to access the resource: {shown}. "
+                f"(The service says: Not authorized to access the resource: {address}. "
                 "Please check the user assigned identity ...)"
             )
         elif isinstance(error, FetchError):
             hints.append(
-                f"(The service says: Downloading external file ({shown}) to local file (xxxxx.0.customizer.fp) "
+                f"(The service says: Downloading external file ({address}) to local file (xxxxx.0.customizer.fp) "
                 "[attempt 1 of 10] failed: Error downloading ...)"
             )
         hint = " ".join(filter(None, hints))
         return InputUnavailable(f"{wanted.label} ({wanted.pointer}): {error.message}", error, hint=hint)
 
 
-def _shown(uri: str) -> str:
+def shown(uri: str) -> str:
     """The URI as it may be written anywhere."""
     return without_sas(uri) if uri.lower().startswith(("http://", "https://")) else uri
 
@@ -211,7 +247,7 @@ def _check(wanted: Wanted, stored: Stored) -> None:
     expected = wanted.sha256.strip().lower()
     if not expected or expected == stored.sha256:
         return
-    what = f"{_shown(wanted.uri)}, wanted by {wanted.label} ({wanted.pointer})"
+    what = f"{shown(wanted.uri)}, wanted by {wanted.label} ({wanted.pointer})"
     raise ChecksumMismatch(what, "sha256", expected, stored.sha256, hint=_line_end_hint(stored, expected))
 
 

@@ -16,6 +16,7 @@ from urllib3.exceptions import IncompleteRead, NameResolutionError, NewConnectio
 
 from hypervisor.deadline import Deadline
 from orchestrator.plan import http_errors as errors
+from orchestrator.plan import http_guard
 from orchestrator.plan.http_errors import FetchError, redact_url
 from orchestrator.plan.interruptible import abandonable, shut_down_on_cancel
 
@@ -39,6 +40,8 @@ class Limits:
     total: float = 600.0
     attempts: int = 4
     backoff: float = 0.5
+    public_only: bool = False
+    """Speak to no address of this machine or of a private network, whatever a name or a redirect leads to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ def opened(request: Request, headers: Mapping[str, str]) -> Iterator[requests.Re
     with _Session() as session:
         # Not from the environment: ~/.netrc would send passwords that nobody mapped. Proxies are chosen below.
         session.trust_env = False
+        if request.limits.public_only:
+            http_guard.guard(session)
         for _ in range(request.limits.redirects + 1):
             request.check()
             _check_address(url)
@@ -127,15 +132,18 @@ def _check_redirect(url: str, following: str) -> None:
 def _send(session: requests.Session, url: str, headers: Mapping[str, str], request: Request) -> requests.Response:
     left = max(0.05, request.deadline.remaining())
     limits = request.limits
+    proxies = _proxies(url)
 
     def send() -> requests.Response:
+        if limits.public_only:
+            http_guard.check_public(url, proxied=bool(proxies))
         return session.get(
             url,
             headers={"Accept-Encoding": "identity", "User-Agent": "aib", **headers},
             stream=True,
             allow_redirects=False,
             timeout=(min(limits.connect, left), min(limits.silence, left)),
-            proxies=_proxies(url),
+            proxies=proxies,
             verify=_trusted(),
         )
 
@@ -215,6 +223,8 @@ def translated(url: str, request: Request) -> Iterator[None]:
     """Turn what requests and urllib3 raise into our errors."""
     try:
         yield
+    except http_guard.PeerRefused as error:
+        raise http_guard.refused(url, error.address) from error
     except (requests.RequestException, TransportError, UnicodeError) as error:
         if request.deadline.token.cancelled:
             request.check()

@@ -58,12 +58,17 @@ def run_outputs(store: Store, template_id: str) -> list[Resource]:
 def record_template(
     store: Store, template_id: str, *, location: str, tags: Mapping[str, str], properties: Mapping[str, Any]
 ) -> Resource:
-    """Record the template as a resource, without the signatures of its URLs; its last run's status stays."""
+    """Record the template as a resource, without the signatures of its URLs; its last run's status stays.
+
+    One that was submitted stays as it was submitted.
+    """
     clean: dict[str, Any] = _without_signatures(Redactor(), dict(properties))
 
     def change(existing: Resource | None) -> Resource:
-        status = existing.properties.get("lastRunStatus") if existing else None
-        kept = {"provisioningState": "Succeeded", **({"lastRunStatus": status} if status else {})}
+        if existing is not None and submission(existing):
+            return existing
+        before = existing.properties if existing else {}
+        kept = {"provisioningState": "Succeeded", **{k: before[k] for k in ("lastRunStatus", "aib") if before.get(k)}}
         name = arm_ids.parse(template_id).name
         return Resource(template_id, arm_ids.TEMPLATE, name, location, dict(tags), {**clean, **kept})
 
@@ -81,12 +86,27 @@ def ensure_template(store: Store, template_id: str, *, location: str, tags: Mapp
     return store.upsert(template_id, change)
 
 
-def set_last_run_status(store: Store, template_id: str, status: Mapping[str, Any]) -> Resource:
-    """Put the service's `lastRunStatus` {startTime, endTime, runState, runSubState, message} on the template."""
+def submission(template: Resource) -> Mapping[str, Any]:
+    """What is kept of a template's submission (`properties.aib.submission`); empty when a run recorded it itself."""
+    return ours(template).get("submission") or {}
+
+
+def ours(template: Resource) -> Mapping[str, Any]:
+    """`properties.aib` of a template: what only aib needs to know. `run` is the id of its last run."""
+    aib = template.properties.get("aib")
+    return aib if isinstance(aib, Mapping) else {}
+
+
+def set_last_run_status(store: Store, template_id: str, status: Mapping[str, Any], run_id: str = "") -> Resource:
+    """Put the service's `lastRunStatus` {startTime, endTime, runState, runSubState, message} on the template.
+
+    `run_id` notes which run that is.
+    """
 
     def change(existing: Resource | None) -> Resource:
         template = existing or Resource(template_id, arm_ids.TEMPLATE, arm_ids.parse(template_id).name)
-        return replace(template, properties={**template.properties, "lastRunStatus": dict(status)})
+        aib = {"aib": {**ours(template), "run": run_id}} if run_id else {}
+        return replace(template, properties={**template.properties, "lastRunStatus": dict(status), **aib})
 
     return store.upsert(template_id, change)
 

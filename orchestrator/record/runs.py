@@ -48,6 +48,11 @@ class RunFolder:
         return self.path / "template.json"
 
     @property
+    def submission(self) -> Path:
+        """`submission.json`: which template a server runs here, and for whom; absent in runs of the command line."""
+        return self.path / "submission.json"
+
+    @property
     def record(self) -> Path:
         """`record.json`."""
         return self.path / "record.json"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from hypervisor.errors import TemplateError
 from orchestrator.build.at_once import Stops
 from orchestrator.build.job import Job
 from orchestrator.build.options import BuildOptions
 from orchestrator.build.requirements import require_build_extra
+from orchestrator.build.slots import Slots, need_of
 from orchestrator.build.supervisor import Ended, supervise
+from orchestrator.plan.sizes import HostCapacity
 from orchestrator.record import files
 from orchestrator.record.events import Stamped
 from orchestrator.record.redact import Redactor
@@ -79,6 +83,16 @@ def build_one(checked: Checked, store: Store, shower: Shower, stops: Stops) -> E
         raw = Redactor().text(json.dumps(template.raw, indent=4, ensure_ascii=False, default=str))
         files.publish(folder.template, raw.encode() + b"\n")
         job = Job(store.home, folder.id, checked.file.absolute(), checked.text, checked.options)
-        ended = supervise(job, folder.path, shower(folder), stops)
+        with _counted(template, store):
+            ended = supervise(job, folder.path, shower(folder), stops)
     tidy_checkpoints(store)
     return ended
+
+
+def _counted(template: Template, store: Store) -> AbstractContextManager[None]:
+    """Builds of a server wait for what this one takes. A wrong size is the planner's to report."""
+    host = HostCapacity.measured()
+    try:
+        return Slots(store.home, host).counted(need_of(template, host))
+    except TemplateError:
+        return nullcontext()

@@ -11,8 +11,8 @@ from pathlib import Path
 from orchestrator.build.at_once import Stops, Task, run_all
 from orchestrator.build.options import BuildOptions
 from orchestrator.build.requirements import require_build_extra
+from orchestrator.build.slots import need_of
 from orchestrator.build.supervisor import Ended
-from orchestrator.plan import sizes
 from orchestrator.plan.sizes import HostCapacity
 from orchestrator.record.store import Store
 from orchestrator.template.model import ManagedImageTarget
@@ -94,11 +94,9 @@ def build_all(
 
 
 def _task(one: Wanted, store: Store, shower: Shower, host: HostCapacity) -> Task[Ended]:
-    """The size decides what a build takes; an unnamed one counts as the default of generation 1."""
-    size = one.checked.template().vm_profile.vm_size or sizes.default_size("V1")
-    granted = sizes.grant(sizes.find(size), host, strict=False)
+    need = need_of(one.checked.template(), host)
 
     def run(stops: Stops) -> Ended:
         return build_one(one.checked, store, shower, stops)
 
-    return Task(granted.vcpus, granted.memory_mib, run)
+    return Task(need.vcpus, need.memory_mib, run)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from orchestrator.record import arm_ids, files, galleries
 from orchestrator.record.layers import remove_unlocked, unlocked
+from orchestrator.record.run_outputs import submission
 from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
 from orchestrator.verbs.checkpoints import trim
@@ -60,7 +61,13 @@ def collect(store: Store, limits: Limits | None = None, *, dry_run: bool = False
     yield from _unfinished(store, dry_run=dry_run)
     yield from _checkpoints(store, limits.checkpoint_bytes, dry_run=dry_run)
     if all(_plan(run) for run in living):  # a run that still plans may have fetched anything
-        yield from _fetched(store, in_use, limits, dry_run=dry_run)
+        yield from _fetched(store, in_use | _submitted(store), limits, dry_run=dry_run)
+
+
+def _submitted(store: Store) -> frozenset[str]:
+    """Digests of the scripts and files that submitted templates will be run with."""
+    templates = store.list(arm_ids.TEMPLATE)
+    return frozenset(digest for each in templates for digest in submission(each).get("payloads", {}).values())
 
 
 def _plan(run: RunFolder) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hypervisor.deadline import Deadline
-from orchestrator.plan import sizes
+from orchestrator.plan import sizes, snapshot
 from orchestrator.plan.catalogue import Catalogue
 from orchestrator.plan.config import Config
 from orchestrator.plan.credentials import Credentials
@@ -62,6 +62,7 @@ def plan_template(
         say=say,
         on_secret=on_secret,
         prepare=True,
+        submitted=job.payloads,
     )
 
 
@@ -75,9 +76,11 @@ def plan(
     say: Say,
     prepare: bool,
     on_secret: Say = lambda _: None,
+    submitted: Mapping[str, str] | None = None,
 ) -> RunPlan:
     """The plan of a checked template whose relative paths count from `folder`.
 
+    `submitted`: the digests of its scripts and files, by pointer, when they were fetched at its submission.
     Without `prepare` a source image that is not stored yet is named only: the plan has no digest and no disk size.
     Cheap checks come first, so that nobody waits for a download to hear of a wrong size or a missing gallery.
     Raises as `plan_template` does.
@@ -90,9 +93,12 @@ def plan(
     validate_only = template.validate is not None and template.validate.source_validation_only
     if not validate_only:
         plan_distributions(template, store, now)
-    credentials = Credentials(template.identities, config, deadline, on_secret=on_secret)
-    fetcher = Fetcher(FetchedStore(store.home), folder, credentials, deadline, offline=options.offline, say=say)
-    payloads = fetcher.fetch_all(wanted_by(template))
+    if submitted is None:
+        credentials = Credentials(template.identities, config, deadline, on_secret=on_secret)
+        fetcher = Fetcher(FetchedStore(store.home), folder, credentials, deadline, offline=options.offline, say=say)
+        payloads = fetcher.fetch_all(wanted_by(template))
+    else:
+        payloads = snapshot.payloads(FetchedStore(store.home), wanted_by(template), submitted)
     warnings: list[str] = []
     source = resolve_source(
         template.source,

@@ -6,6 +6,7 @@ import shutil
 
 from hypervisor.errors import HostError
 from hypervisor.sweep import sweep
+from orchestrator.build.template_status import settle
 from orchestrator.record import files
 from orchestrator.record.record import finish_abandoned
 from orchestrator.record.runs import RunFolder
@@ -25,6 +26,7 @@ def tidy(store: Store) -> list[str]:
                 if dead:
                     finish_abandoned(run.path, "every process of this run was killed")
                     rewrite_logs(run.path)
+                    settle(store, run)
                     shutil.rmtree(run.work, ignore_errors=True)
                     closed.append(run.id)
     return closed
