@@ -32,6 +32,7 @@ from orchestrator.record.record import RecordWriter
 from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
 from orchestrator.verbs.plan import plan_template
+from provisioners.base import StepError
 from provisioners.identity import BuildIdentity
 
 PREPARATION_TIME = 4 * 3600.0
@@ -104,7 +105,7 @@ class Run:
         self.api_version = plan.api_version
         raw = files.read_json(self.folder.template) or {}
         self.journal.subscribe(TemplateStatus.begun(self.store, plan, raw, self.writer))
-        self._announce(plan)
+        self.announce(plan)
         if plan.source.os == "windows":
             raise HostError(
                 f"{plan.source.requested} is a Windows image: this version of aib builds Linux images only",
@@ -122,14 +123,15 @@ class Run:
                 return Executed(sub_state="Customizing", message=f"stopped after {asked}, as asked")
             self.phase("Distributing", "Distributing")
             outputs = distribute(plan, artifacts, self.store, self.folder, deadline, self._emit)
-        return _verdict(customized, outputs)
+        return verdict(customized.validation_error, outputs)
 
     def _plan(self, deadline: Deadline) -> RunPlan:
         plan = plan_template(self.job, self.store, deadline=deadline, say=self.say, on_secret=self._hide)
         files.publish_json(self.folder.plan, to_json(plan))
         return plan
 
-    def _announce(self, plan: RunPlan) -> None:
+    def announce(self, plan: RunPlan) -> None:
+        """The run's first events: what it will do, and where that differs from the service."""
         self.journal.emit(
             RunStarted(
                 run_id=self.folder.id,
@@ -243,13 +245,12 @@ def _cache_policy(plan: RunPlan, options: BuildOptions, until: int | None) -> Ca
     return CachePolicy(options.cache, min(limits, default=None), options.max_age)
 
 
-def _verdict(customized: Customized, outputs: tuple[RunOutput, ...]) -> Executed:
+def verdict(validation_error: StepError | None, outputs: tuple[RunOutput, ...]) -> Executed:
     """The run's last state from its distributions and validations."""
     state = overall_state(outputs)
     if state != "Succeeded":
         failures = [(index, output.message) for index, output in enumerate(outputs) if output.state != "Succeeded"]
         return Executed(state, "Distributing", distribute_failed(failures, len(outputs)), exit_code=1)
-    if customized.validation_error is not None:
-        error = customized.validation_error
-        return Executed("Failed", "Validating", error.message, error.hint, exit_code=1)
+    if validation_error is not None:
+        return Executed("Failed", "Validating", validation_error.message, validation_error.hint, exit_code=1)
     return Executed()

@@ -32,7 +32,7 @@ from orchestrator.service.operations import Operations
 from orchestrator.service.paths import FrontDoor, refuse_unrouted
 from orchestrator.service.settings import Settings
 
-AREAS = ("health", "ui", "openapi", "polls")
+AREAS = ("health", "ui", "openapi", "scripts", "polls")
 """Modules of `orchestrator.service`, in the order in which their routes are tried."""
 
 
