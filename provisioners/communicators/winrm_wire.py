@@ -47,6 +47,10 @@ class ClosedMeanwhile(ConnectionLost):
     """The connection was closed before a byte of the answer came."""
 
 
+class NoMessage(CommunicatorError):
+    """The service took a request for none (HTTP 400): it did nothing."""
+
+
 class WsmanFault(CommunicatorError):
     """The service refused a request; `code` is Windows' own number (0: none was given)."""
 
@@ -115,9 +119,10 @@ class Wire:
         deadline.check(doing)
         try:
             answer = self._once(action, deadline, doing, interrupted)
-        except (AuthenticationRefused, ClosedMeanwhile):
+        except (AuthenticationRefused, ClosedMeanwhile, NoMessage):
             # The service may close a connection that is idle, just when the next request is on its way; and NTLM
-            # belongs to a connection, so that a new one needs a new login.
+            # belongs to a connection, so that a new one needs a new login, and a message that was encrypted for the
+            # old one is no message to it (HTTP 400).
             self.drop()
             if not self._trusted:
                 raise
@@ -191,7 +196,8 @@ def translated(error: Exception, endpoint: Endpoint, doing: str) -> Exception:
         case WinRMOperationTimeoutError():
             return NothingYet(doing)
         case WSManFaultError():
-            return WsmanFault(error.reason.strip(), error.wsman_fault_code or 0)
+            # Some quotas are told by an MSFT_WmiError instead of a WSManFault.
+            return WsmanFault(error.reason.strip(), error.wsman_fault_code or error.wmierror_code or 0)
         case InvalidCredentialsError():
             return AuthenticationRefused(
                 f"{where} refused the user {endpoint.user} or its password",
@@ -207,7 +213,8 @@ def translated(error: Exception, endpoint: Endpoint, doing: str) -> Exception:
         case requests.exceptions.RequestException() | OSError():
             return ConnectionLost(f"{where} is not reachable: {_innermost(error)}")
         case WinRMTransportError():
-            return CommunicatorError(
+            kind = NoMessage if error.code == 400 else CommunicatorError
+            return kind(
                 f"{where} answered HTTP {error.code} and no WS-Management message",
                 hint="does another program listen on this port?",
             )

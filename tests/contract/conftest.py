@@ -159,11 +159,12 @@ class _Session(paramiko.ServerInterface):
 
 
 def _pump(source, send) -> None:
-    try:
-        while data := source.read1(65536):
-            send(data)
-    except OSError:
-        return  # the client closed the channel
+    with source:
+        try:
+            while data := source.read1(65536):
+                send(data)
+        except OSError:
+            return  # the client closed the channel
 
 
 def _feed(channel, target) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import threading
 import time
@@ -12,6 +13,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fixtures.guests.windows.wsman import OPEN
+from fixtures.guests.windows.wsman.faults import ACCESS_DENIED, BUSY, NOTHING_YET
+from fixtures.guests.windows.wsman.faults import TOO_MANY_OPERATIONS as QUOTA
 from hypervisor.deadline import CancelToken, Deadline
 from hypervisor.errors import Cancelled, DeadlineExceeded
 from provisioners.communicators import winrm, winrm_connect, winrm_wire
@@ -24,17 +28,7 @@ from provisioners.communicators.base import (
 )
 from provisioners.communicators.winrm_connect import connect
 from provisioners.communicators.winrm_tls import PinnedCertificate
-from tests.contract.winrm_bed import WinRMBed
-from tests.contract.winrm_server import (
-    BUSY,
-    NOTHING_YET,
-    PASSWORD,
-    QUOTA,
-    USER,
-    ntlm_accounts,
-    tls_context,
-    wait,
-)
+from tests.contract.winrm_bed import PASSWORD, USER, WinRMBed, pem_files, wait
 
 MEGABYTE = bytes(range(256)) * 4096
 
@@ -45,13 +39,10 @@ def deadline():
 
 
 @pytest.fixture
-def make(tmp_path, monkeypatch):
+def make(tmp_path):
     beds = []
 
     def made(**server) -> WinRMBed:
-        if server.get("auth") == "ntlm":
-            monkeypatch.setenv("NTLM_USER_FILE", "")
-            ntlm_accounts(tmp_path)
         beds.append(WinRMBed(tmp_path, **server))
         return beds[-1]
 
@@ -132,8 +123,8 @@ def test_a_quota_that_never_frees_is_an_error(bed, deadline, monkeypatch):
 
 def test_another_fault_is_told_with_its_number(bed, deadline):
     guest = bed.connect()
-    bed.server.trouble.faults = {"Command": [5]}
-    with pytest.raises(CommunicatorError, match=r"refused: the fault 5 \(0x00000005\)"):
+    bed.server.trouble.faults = {"Command": [ACCESS_DENIED]}
+    with pytest.raises(CommunicatorError, match=r"refused: Access is denied. \(0x00000005\)"):
         guest.run("echo x", deadline=deadline)
 
 
@@ -200,7 +191,8 @@ def test_uploads_take_few_messages_as_large_as_the_service_allows(bed, deadline)
     guest = bed.connect()
 
     def messages(envelope: int, content: bytes) -> int:
-        bed.server.envelope = envelope
+        bed.server.settings = dataclasses.replace(OPEN, max_envelope_kb=envelope or 150)
+        bed.server.trouble.faults = {} if envelope else {"Get": [ACCESS_DENIED]}
         fresh = bed.connect()
         before = len(bed.server.requests)
         fresh.upload(content, f"{bed.folder}/large", deadline=deadline)
@@ -217,7 +209,6 @@ def test_uploads_take_few_messages_as_large_as_the_service_allows(bed, deadline)
 def test_uploads_as_packers_go_by_echo(bed, deadline):
     guest = bed.connect(upload="packer")
     bed.machine.start = echo(bed)
-    bed.server.start = bed.machine.start
     before = len(bed.server.requests)
     guest.upload(MEGABYTE, f"{bed.folder}/large", deadline=deadline)
     assert bed.read(f"{bed.folder}/large") == MEGABYTE
@@ -241,7 +232,7 @@ def echo(bed):
             return 0
         if line == "echo WinRM connected.":
             return start(line, output, stdin, interrupted)
-        settings = json.loads(b"".join(iter(stdin.read, b"")))
+        settings = json.loads(b"".join(iter(stdin, b"")))
         assert settings["from"].startswith("%TEMP%")
         bed.write(settings["path"], bytes(collected))
         output("stdout", b'{"result": "ok"}\r\n')
@@ -263,7 +254,7 @@ def test_damage_on_the_way_is_found_in_both_directions(bed, deadline, tmp_path):
 
 def test_a_guest_without_powershell_is_told(bed, deadline):
     guest = bed.connect()
-    bed.server.start = lambda line, output, stdin, interrupted: output("stderr", b"not recognized\r\n") or 9009
+    bed.machine.start = lambda line, output, stdin, interrupted: output("stderr", b"not recognized\r\n") or 9009
     with pytest.raises(CommunicatorError, match="ended with 9009 and no verdict: not recognized"):
         guest.upload(b"x", f"{bed.folder}/file", deadline=deadline)
 
@@ -276,8 +267,8 @@ def test_a_wrong_password_is_refused(make):
 
 def test_an_account_that_is_made_late_gets_in(bed, monkeypatch):
     monkeypatch.setattr(winrm_connect, "PAUSE_SECONDS", 0.05)
-    monkeypatch.setattr("tests.contract.winrm_server.PASSWORD", "not yet")
-    threading.Timer(0.3, lambda: monkeypatch.setattr("tests.contract.winrm_server.PASSWORD", PASSWORD)).start()
+    bed.machine.password = "not yet"
+    threading.Timer(0.3, lambda: setattr(bed.machine, "password", PASSWORD)).start()
     bed.connect(patience=10).close()
 
 
@@ -295,12 +286,11 @@ def test_ntlm_logs_in_again_where_the_service_closed_the_connection(make, deadli
     bed.server.trouble.hang_up = {"Signal"}
     for _ in range(3):
         assert said(guest, "echo x", deadline) == b"x\n"
-        wait(lambda: not bed.server.open)  # the client finds the connection closed, not closing
-        wait(lambda: not bed.server.open)  # the client finds the connection closed, not closing
+        wait(lambda: not bed.server.connections)  # the client finds the connection closed, not closing
 
 
-def test_the_pinned_certificate_is_the_only_one(make, deadline, pem):
-    bed = make(tls=tls_context(*pem))
+def test_the_pinned_certificate_is_the_only_one(make, deadline, pem, tmp_path):
+    bed = make(tls=pem_files(tmp_path, *pem))
     guest = bed.connect(tls=PinnedCertificate(pem[0].decode()))
     guest.upload(MEGABYTE, f"{bed.folder}/large", deadline=deadline)
     assert said(guest, "echo x", deadline) == b"x\n"

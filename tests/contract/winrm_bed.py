@@ -9,29 +9,49 @@ import os
 import signal
 import subprocess
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from fixtures.guests.windows.server import Served
+from fixtures.guests.windows.wsman import OPEN, Listener, Settings
 from hypervisor.deadline import Deadline
 from provisioners import windows_payloads
 from provisioners.communicators.base import Communicator
 from provisioners.communicators.winrm_connect import connect
-from tests.contract.winrm_server import PASSWORD, USER, WinRMServer
 
+USER, PASSWORD = "packer", "a password: with a colon"
+ENCRYPTED = Settings()
+"""As Windows is shipped: Negotiate, and no message in the clear."""
 RECEIVE, SEND = windows_payloads.command("receive-file.ps1"), windows_payloads.command("send-file.ps1")
 
 
 class Machine:
-    """Runs a command line in /bin/sh, and does in Python what the two scripts do in PowerShell."""
+    """Runs a command line in /bin/sh, and does in Python what the two scripts do in PowerShell: a `seam.Guest`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.password = PASSWORD
         self.left: int | None = None
         self.damage = False
 
+    def passwords(self) -> dict[str, str]:
+        return {"Administrator": "another", USER: self.password}
+
+    def on_power(self, act) -> None:
+        """It never restarts."""
+
+    def boot(self) -> None:
+        raise AssertionError("it never restarts")
+
+    def run(self, call, output, stdin, interrupted) -> int:
+        assert call.user == USER
+        return self.start(call.line, output, stdin, interrupted)
+
     def start(self, line, output, stdin, interrupted) -> int:
         if line in (RECEIVE, SEND):
-            text = b"".join(iter(stdin.read, b""))
+            text = b"".join(iter(stdin, b""))
             answer = self._receive(text) if line == RECEIVE else self._send(text, output)
             output("stdout", json.dumps(answer).encode() + b"\r\n")
             return 0
@@ -96,24 +116,34 @@ def _pump(source, name: str, output) -> None:
 
 def _feed(target, stdin) -> None:
     with suppress(OSError), target:
-        while data := stdin.read():
+        while data := stdin():
             target.write(data)
             target.flush()
 
 
 class WinRMBed:
-    """The suite's view of a guest behind WinRM."""
+    """The suite's view of a guest behind WinRM. With `tls` (certificate and key) it listens on HTTPS."""
 
     kind = "winrm"
 
-    def __init__(self, folder: Path, **server) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        auth: str = "basic",
+        tls: tuple[Path, Path] | None = None,
+        settings: Settings | None = None,
+    ) -> None:
         self.folder = str(folder)
         self.machine = Machine(folder)
-        self.server = WinRMServer(self.machine.start, **server)
+        self.auth = auth
+        listeners = [Listener("HTTPS", 0, certificate=tls[0], key=tls[1])] if tls else [Listener("HTTP", 0)]
+        self.server = Served(self.machine, listeners, settings or (ENCRYPTED if auth == "ntlm" else OPEN))
+        self.port = self.server.https_port if tls else self.server.port
 
     def connect(self, **options) -> Communicator:
-        given = {"tls": None, "auth": self.server.auth, "deadline": Deadline.after(20, "the test"), "patience": 0.0}
-        return connect("127.0.0.1", self.server.port, user=USER, **{"password": PASSWORD, **given, **options})
+        given = {"tls": None, "auth": self.auth, "deadline": Deadline.after(20, "the test"), "patience": 0.0}
+        return connect("127.0.0.1", self.port, user=USER, **{"password": PASSWORD, **given, **options})
 
     def cut(self) -> None:
         self.server.cut()
@@ -129,3 +159,19 @@ class WinRMBed:
 
     def make_folder(self, path: str) -> None:
         Path(path).mkdir()
+
+
+def pem_files(folder: Path, certificate: bytes, key: bytes) -> tuple[Path, Path]:
+    """The two as files, for a listener."""
+    paths = folder / "listener.pem", folder / "listener.key"
+    paths[0].write_bytes(certificate)
+    paths[1].write_bytes(key)
+    return paths
+
+
+def wait(ready: Callable[[], bool], seconds: float = 10) -> None:
+    """Wait for something that another thread does."""
+    end_at = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end_at, f"it did not happen within {seconds} s"
+        time.sleep(0.01)

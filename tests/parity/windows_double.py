@@ -12,11 +12,12 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
+from fixtures.guests.windows.server import Served
+from fixtures.guests.windows.wsman import OPEN, Listener
 from provisioners import windows_payloads
-from tests.contract.winrm_server import WinRMServer
+from tests.contract.winrm_bed import PASSWORD, USER
 
 PAYLOADS = {windows_payloads.command(name): name for name in ("boot-id.ps1", "receive-file.ps1", "send-file.ps1")}
 EXECUTE = re.compile(
@@ -72,12 +73,18 @@ class Windows:
     boots: int = 1
     going_down: bool = False
     scheduled: bool = False
-    under_way: int = 0
 
     def __post_init__(self) -> None:
-        self.idle = threading.Condition()
-        self.server = WinRMServer(self.start)
+        self.server = Served(self, [Listener("HTTP", 0)], OPEN)
+        self.server.trouble.comes_back = self.comes_back
+        self.server.trouble.down_seconds = self.outage
         self.port = self.server.port
+
+    def passwords(self) -> dict[str, str]:
+        return {USER: PASSWORD}
+
+    def on_power(self, act) -> None:
+        self.power = act
 
     def state(self) -> dict[str, object]:
         """What is left behind, without the scripts of whoever provisioned."""
@@ -89,27 +96,16 @@ class Windows:
             "boots": self.boots,
         }
 
-    def start(self, line: str, output, stdin, interrupted) -> int:
+    def run(self, call, output, stdin, interrupted) -> int:
         """One command line."""
         boot = self.boots
-        console = Console(output, stdin.read, lambda: interrupted.is_set() or self.boots != boot)
-        with self.idle:
-            self.under_way += 1
+        console = Console(output, stdin, lambda: interrupted.is_set() or self.boots != boot)
         try:
-            return self.run(line.strip(), console, "packer")
+            return self.do(call.line.strip(), console, call.user)
         except Ended as ended:
             return ended.code
-        finally:
-            with self.idle:
-                self.under_way -= 1
-                self.idle.notify_all()
 
-    def settle(self) -> None:
-        """Wait until nothing runs any more: a client is told of a reboot before the scripts under it have ended."""
-        with self.idle:
-            assert self.idle.wait_for(lambda: self.under_way == 0, 30), "a command did not end"
-
-    def run(self, line: str, console: Console, user: str) -> int:
+    def do(self, line: str, console: Console, user: str) -> int:
         if name := PAYLOADS.get(line):
             return self._payload(name, console)
         if found := re.fullmatch(r"powershell\S* -EncodedCommand (\S+)", line, re.IGNORECASE):
@@ -161,19 +157,15 @@ class Windows:
         return 0
 
     def _reboot(self, delay: float) -> None:
-        time.sleep(delay + 0.1)
-        self.server.cut()
+        time.sleep(delay)
+        self.power("restart")
+        while self.server.up.is_set():
+            time.sleep(0.01)
         self.boots += 1
         self.tasks.clear()
-        if not self.comes_back:
-            return
-        time.sleep(self.outage)
+
+    def boot(self) -> None:
         self.going_down = self.scheduled = False
-        while True:
-            with suppress(OSError):
-                self.server = WinRMServer(self.start, port=self.port)
-                return
-            time.sleep(0.05)
 
     def _payload(self, name: str, console: Console) -> int:
         if name == "boot-id.ps1":
@@ -237,7 +229,7 @@ class Windows:
         self.tasks[name] = user
         merged = Console(lambda _, data: console.output("stdout", data), console.stdin, console.down)
         try:
-            return self.run(line, merged, user)
+            return self.do(line, merged, user)
         except Ended as ended:
             return ended.code
         finally:
