@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 
+from hypervisor import domain_windows
 from hypervisor.errors import HostError
 from hypervisor.spec import DiskSpec, MachineSpec
 
@@ -40,8 +41,10 @@ def domain_xml(spec: MachineSpec, *, emulator: Path, root: Path, dac_label: str 
     features = ET.SubElement(domain, "features")
     ET.SubElement(features, "acpi")
     ET.SubElement(features, "apic")
+    if _hyperv(spec):
+        features.append(domain_windows.enlightenments())
     _cpu(domain, spec)
-    _clock(domain)
+    _clock(domain, spec)
     for event, action in (("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "destroy")):
         _text(domain, event, action)
     _devices(domain, spec, emulator)
@@ -56,9 +59,9 @@ def disk_xml(disk: DiskSpec, target: str) -> str:
     return ET.tostring(_disk(disk, target), encoding="unicode")
 
 
-def disk_targets(taken: Sequence[str] = ()) -> list[str]:
+def disk_targets(taken: Sequence[str] = (), prefix: str = "vd") -> list[str]:
     """vda, vdb, … without what is taken."""
-    return [name for name in (f"vd{letter}" for letter in string.ascii_lowercase) if name not in taken]
+    return [name for name in (f"{prefix}{letter}" for letter in string.ascii_lowercase) if name not in taken]
 
 
 def owner_of(xml: str) -> tuple[str, str] | None:
@@ -101,53 +104,68 @@ def _cpu(domain: ET.Element, spec: MachineSpec) -> None:
     ET.SubElement(cpu, "topology", sockets="1", cores=str(spec.vcpus), threads="1")
 
 
-def _clock(domain: ET.Element) -> None:
-    clock = ET.SubElement(domain, "clock", offset="utc")
+def _hyperv(spec: MachineSpec) -> bool:
+    """Software emulation knows nothing of Hyper-V's ways."""
+    return spec.profile == "windows" and spec.accel == "kvm"
+
+
+def _clock(domain: ET.Element, spec: MachineSpec) -> None:
+    # Windows takes the hardware clock for local time.
+    clock = ET.SubElement(domain, "clock", offset="localtime" if spec.profile == "windows" else "utc")
     ET.SubElement(clock, "timer", name="rtc", tickpolicy="catchup")
     ET.SubElement(clock, "timer", name="pit", tickpolicy="delay")
     ET.SubElement(clock, "timer", name="hpet", present="no")
+    if _hyperv(spec):
+        ET.SubElement(clock, "timer", name="hypervclock", present="yes")
 
 
 def _devices(domain: ET.Element, spec: MachineSpec, emulator: Path) -> None:
     devices = ET.SubElement(domain, "devices")
     _text(devices, "emulator", str(emulator))
-    ET.SubElement(devices, "controller", type="usb", model="none")
+    windows = spec.profile == "windows"
+    ET.SubElement(devices, "controller", type="usb", model="qemu-xhci" if windows else "none")
     ET.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
     for index in range(1, len(spec.disks) + 1 + SPARE_PORTS + 1):  # the disks, the rng, the spare ones
         ET.SubElement(devices, "controller", type="pci", index=str(index), model="pcie-root-port")
-    for number, (disk, target) in enumerate(zip(spec.disks, disk_targets(), strict=False)):
-        element = _disk(disk, target)
+    bus, targets = ("sata", disk_targets(prefix="sd")) if windows else ("virtio", disk_targets())
+    for number, (disk, target) in enumerate(zip(spec.disks, targets, strict=False)):
+        element = _disk(disk, target, bus)
         if number == 0 and spec.kernel is None:
             ET.SubElement(element, "boot", order="1")
         devices.append(element)
     _interface(devices, spec)
     serial = ET.SubElement(devices, "serial", type="file")
     ET.SubElement(serial, "source", path=str(spec.console_log), append="off")
-    rng = ET.SubElement(devices, "rng", model="virtio")
-    _text(rng, "backend", "/dev/urandom", model="random")
+    if windows:
+        domain_windows.add_devices(devices, tpm=spec.tpm)
+    else:
+        rng = ET.SubElement(devices, "rng", model="virtio")
+        _text(rng, "backend", "/dev/urandom", model="random")
     ET.SubElement(devices, "memballoon", model="none")
     if spec.graphics:
         vnc = ET.SubElement(devices, "graphics", type="vnc", port="-1", autoport="yes", listen="127.0.0.1")
         if spec.vnc_password:
             vnc.set("passwd", spec.vnc_password)
+    if spec.graphics or windows:
         ET.SubElement(ET.SubElement(devices, "video"), "model", type="vga")
 
 
-def _disk(disk: DiskSpec, target: str) -> ET.Element:
-    """Always virtio-blk: the cloud kernels of Debian have no AHCI driver, a SATA seed would never be seen."""
+def _disk(disk: DiskSpec, target: str, bus: str = "virtio") -> ET.Element:
+    """virtio-blk for Linux: the cloud kernels of Debian have no AHCI driver, a SATA seed would never be seen."""
     if disk.format not in _FORMATS:
         raise HostError(
             f"{disk.path}: a VM cannot use a disk of the format {disk.format!r} (only {', '.join(_FORMATS)})",
             hint="import it first: `aib image import` converts it",
         )
-    element = ET.Element("disk", type="file", device="disk")
+    element = ET.Element("disk", type="file", device=disk.device)
     # unsafe: the overlay is thrown away when the host crashes, so nothing is gained by flushing for the guest.
-    ET.SubElement(element, "driver", name="qemu", type=disk.format, cache="unsafe", discard="unmap")
+    discard = {"discard": "unmap"} if disk.device == "disk" else {}
+    ET.SubElement(element, "driver", {"name": "qemu", "type": disk.format, "cache": "unsafe", **discard})
     ET.SubElement(element, "source", file=str(disk.path))
-    ET.SubElement(element, "target", dev=target, bus="virtio")
+    ET.SubElement(element, "target", dev=target, bus=bus)
     if disk.serial:
         _text(element, "serial", disk.serial)
-    if disk.readonly:
+    if disk.readonly or disk.device == "cdrom":
         ET.SubElement(element, "readonly")
     return element
 
@@ -162,7 +180,7 @@ def _interface(devices: ET.Element, spec: MachineSpec) -> None:
         ET.SubElement(interface, "source", network=spec.network)
     if spec.mac:
         ET.SubElement(interface, "mac", address=spec.mac)
-    ET.SubElement(interface, "model", type="virtio")
+    ET.SubElement(interface, "model", type="e1000e" if spec.profile == "windows" else "virtio")
     ET.SubElement(interface, "alias", name=NET_ALIAS)
     ET.SubElement(interface, "rom", enabled="no")  # nothing boots from the network
     ET.SubElement(interface, "address", type="pci", domain="0x0000", bus="0x00", slot=NET_SLOT, function="0x0")

@@ -32,6 +32,7 @@ _PRESS_AGAIN = 30.0  # seconds: a guest that was still booting has not heard the
 _UNPLUG_LIMIT = 30.0  # seconds a guest may take to let go of a disk
 _EXIT_LIMIT = 10.0  # seconds until a QEMU that should be gone is killed
 _LIVE = 1  # VIR_DOMAIN_AFFECT_LIVE
+_FORCE = 4  # VIR_DOMAIN_DEVICE_MODIFY_FORCE: though the guest may have locked the drive
 _ASK = 0.1  # seconds between looks at a state that libvirt also tells by event
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -297,6 +298,24 @@ class Machine:
         except DeadlineExceeded:
             deadline.check(f"detaching {target}")
             raise HostError(f"the guest does not let go of the disk {target}", hint="unmount it in the guest") from None
+
+    def eject(self, path: Path) -> None:
+        """Take the medium `path` out of its CD drive, which stays; harmless when it is not there."""
+        with self._lock:
+            drive = next(
+                (
+                    disk
+                    for disk in self._description().iterfind("devices/disk[@device='cdrom']")
+                    if (source := disk.find("source")) is not None and source.get("file") == str(path)
+                ),
+                None,
+            )
+            if drive is None:
+                return
+            for child in drive.findall("source"):
+                drive.remove(child)
+            with translated(f"taking out {path.name}"):
+                self.domain.updateDeviceFlags(ET.tostring(drive, encoding="unicode"), _LIVE | _FORCE)
 
     def _find_disk(self, target: str) -> ET.Element | None:
         return self._description().find(f"devices/disk/target[@dev='{target}']/..")

@@ -9,16 +9,22 @@ from typing import Literal
 DiskFormat = Literal["qcow2", "raw", "vpc", "vmdk"]
 Firmware = Literal["bios", "uefi"]
 AccelName = Literal["kvm", "tcg"]
+Profile = Literal["linux", "windows"]
+"""The devices of a VM: virtio for Linux; for Windows those that every image has a driver for (SATA, e1000e, VGA)."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskSpec:
-    """A disk of the VM; `format` is always said, never probed. The guest sees `serial` (at most 20 characters)."""
+    """A disk of the VM; `format` is always said, never probed. The guest sees `serial` (at most 20 characters).
+
+    A `cdrom` is read-only and can be taken out (`Machine.eject`); the Windows profile alone has them.
+    """
 
     path: Path
     format: str
     readonly: bool = False
     serial: str = ""
+    device: Literal["disk", "cdrom"] = "disk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,7 @@ class MachineSpec:
     host's loopback as 10.0.2.2), "none", or the name of a libvirt network (session and system connections only).
     `mac` and `uuid`: chosen when empty. `run_id` is written into the domain's metadata. With `kernel` the VM boots it
     directly instead of the first disk. `graphics`: a VGA card and VNC on 127.0.0.1 under a password (for screenshots).
+    `tpm`: an emulated TPM 2.0 (swtpm).
     """
 
     name: str
@@ -47,3 +54,5 @@ class MachineSpec:
     cmdline: str = ""
     graphics: bool = False
     vnc_password: str = ""
+    profile: Profile = "linux"
+    tpm: bool = False

@@ -103,6 +103,21 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "no Windows image was at hand",
     ),
     Behaviour(
+        "windows-checkpoints",
+        "different",
+        "No checkpoints of Windows builds are kept: each build boots the source image and runs every step",
+        "choice: neither its clock nor its WinRM service was ever tried after a resume",
+    ),
+    Behaviour(
+        "windows-access",
+        "different",
+        "An answer file on a CD sets Windows up at its first start, and opens WinRM over HTTPS for an account of "
+        "this build; on Azure the provisioning agent does so. The CD is taken out when the guest answers; the logon "
+        "at start and the answer file's copy go before Sysprep, and listener, certificate, firewall rule and account "
+        "after it, as the last thing in the guest, because Sysprep is watched through them",
+        "choice; `windows.md` 5, from memory",
+    ),
+    Behaviour(
         "powershell-form",
         "inferred",
         "Inline PowerShell is run as Packer before 1.13 did, where a failing cmdlet does not fail the build; "

@@ -7,8 +7,11 @@ import os
 import secrets
 import string
 import uuid
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
+
+from provisioners.certificate import self_signed
 
 BUILD_USER = "packer"
 _ALPHABET = string.ascii_lowercase + string.digits
@@ -19,7 +22,8 @@ class BuildIdentity:
     """Keys, names and addresses of one checkpoint lineage. Private parts never show in `repr`.
 
     `login_private`/`host_private` are ed25519 keys in OpenSSH's PEM, the public parts one `ssh-ed25519 AAAA...` line
-    without comment. `password` belongs to Windows guests; a Linux guest gets none.
+    without comment. `password` belongs to Windows guests; a Linux guest gets none. `certificate` and `certificate_key`
+    (PEM) are what a Windows guest's WinRM listener shows; empty where the guest is not told what to show.
     """
 
     user: str
@@ -31,10 +35,13 @@ class BuildIdentity:
     login_private: str = field(repr=False)
     host_private: str = field(repr=False)
     password: str = field(repr=False)
+    system: Literal["linux", "windows"] = "linux"
+    certificate: str = ""
+    certificate_key: str = field(default="", repr=False)
 
     @classmethod
     def create(cls, user: str = BUILD_USER) -> BuildIdentity:
-        """A fresh identity from the system's random source."""
+        """A fresh identity from the system's random source, for a Linux guest."""
         login_private, login_public = _ed25519()
         host_private, host_public = _ed25519()
         return cls(
@@ -49,16 +56,35 @@ class BuildIdentity:
             password=_password(),
         )
 
+    @classmethod
+    def create_for_windows(cls) -> BuildIdentity:
+        """As `create`, with a certificate for the WinRM listener."""
+        made = cls.create()
+        certificate, key = self_signed(made.hostname)
+        return replace(made, system="windows", certificate=certificate, certificate_key=key)
+
+    @classmethod
+    def of_account(cls, user: str, password: str) -> BuildIdentity:
+        """For a Windows image that has an account of its own and listens already: it is told nothing."""
+        return replace(cls.create(user), system="windows", password=password)
+
     def secrets(self) -> tuple[bytes, ...]:
-        """What no byte of an image may hold: these were never given to a Linux guest.
+        """What no byte of an image may hold: these were never given to the guest.
 
         One line from the middle of a key is enough to find it, in whatever file or format it lies.
         """
+        if self.system == "windows":
+            return (_fingerprint(self.login_private), _fingerprint(self.host_private))
         return (_fingerprint(self.login_private), self.password.encode())
 
     def guest_secrets(self) -> tuple[bytes, ...]:
-        """What the guest was given and no *file* of an image may still hold: the private host key."""
-        return (_fingerprint(self.host_private),)
+        """What the guest was given and no *file* of an image may still hold: the private host key of a Linux guest; of
+        a Windows guest the listener's key, and the password (Windows keeps text in UTF-16)."""
+        if self.system == "linux":
+            return (_fingerprint(self.host_private),)
+        if not self.certificate_key:
+            return ()
+        return (_fingerprint(self.certificate_key), self.password.encode(), self.password.encode("utf-16-le"))
 
     def traces(self) -> tuple[bytes, ...]:
         """What is not secret, but names this build: its public keys, instance id and host name."""

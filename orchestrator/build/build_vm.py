@@ -11,16 +11,12 @@ from pathlib import Path
 from hypervisor.deadline import Deadline
 from hypervisor.errors import AibError, BuildError, DeadlineExceeded
 from hypervisor.machine import DiskSpec, Machine, MachineSpec
+from orchestrator.build.guest_system import GuestSystem
 from orchestrator.plan.model import RunPlan
 from orchestrator.record.runs import RunFolder
 from provisioners.communicators.base import Communicator
-from provisioners.communicators.ssh import SshCommunicator
-from provisioners.communicators.ssh_connect import connect
 from provisioners.identity import BuildIdentity
 
-SSH_PORT = 22
-SSH_TIMEOUT = 20 * 60.0
-"""Seconds until a guest must answer (S21: the build VM has a 20-minute SSH timeout)."""
 CONSOLE_TAIL = 4096
 
 
@@ -34,6 +30,7 @@ class BuildVm:
 
     machine: Machine
     identity: BuildIdentity
+    system: GuestSystem
     address: tuple[str, int]
     _communicator: Communicator | None = None
 
@@ -45,7 +42,7 @@ class BuildVm:
         return self._communicator
 
     def reconnect(self, deadline: Deadline) -> None:
-        """Close what stands and connect anew, waiting for the guest's SSH banner."""
+        """Close what stands and connect anew, waiting for the guest to answer."""
         self.close()
         self._communicator = self._connect(deadline)
 
@@ -59,21 +56,18 @@ class BuildVm:
             self._communicator.close()
             self._communicator = None
 
-    def _connect(self, deadline: Deadline) -> SshCommunicator:
-        host, port = self.address
-        return connect(
-            host,
-            port,
-            user=self.identity.user,
-            key=self.identity.login_private,
-            host_key=self.identity.host_public,
-            deadline=deadline,
-            abort=lambda: "" if self.machine.is_running() else "the build VM has powered off",
+    def _connect(self, deadline: Deadline) -> Communicator:
+        return self.system.connect(
+            self.address,
+            self.identity,
+            deadline,
+            lambda: "" if self.machine.is_running() else "the build VM has powered off",
         )
 
-    def wait_for_ssh(self, deadline: Deadline) -> None:
-        """Wait for the first answer, at most 20 minutes; raises `GuestUnreachable` with the console's last lines."""
-        limit = deadline.limited(SSH_TIMEOUT, "the service's SSH timeout of 20 minutes")
+    def wait_for_first_answer(self, deadline: Deadline) -> None:
+        """Wait as long as a guest of this kind may take; raises `GuestUnreachable` with the console's last lines."""
+        patience = self.system.patience
+        limit = deadline.limited(patience, f"the {patience / 60:g} minutes for reaching {self.system.service}")
         try:
             self.reconnect(limit)
         except DeadlineExceeded as error:
@@ -82,36 +76,35 @@ class BuildVm:
             raise self._unreachable(error) from error
         except BuildError as error:
             raise self._unreachable(error) from error
+        self.system.arrived(self)
 
     def _unreachable(self, error: AibError) -> GuestUnreachable:
         return GuestUnreachable(
-            f"the build VM did not answer by SSH: {error.message}\n{self._console()}",
-            hint="Is this image bootable with this firmware, and does it run cloud-init and sshd? "
-            "The whole console is in console.log of the run folder.",
+            f"the build VM did not answer by {self.system.service}: {error.message}\n{self._console()}",
+            hint=self.system.unreachable_hint,
         )
 
     def _console(self) -> str:
         console = self.machine.console_tail(CONSOLE_TAIL).strip() or "(it printed nothing)"
         return f"The end of its serial console:\n{console}"
 
-    def login_command(self, key_file: Path) -> str:
-        """The command line that logs in to the build VM by hand."""
-        host, port = self.address
-        return (
-            f"ssh -i {key_file} -p {port} -o IdentitiesOnly=yes -o StrictHostKeyChecking=no "
-            f"-o UserKnownHostsFile=/dev/null {self.identity.user}@{host}"
-        )
-
 
 def machine_spec(
-    plan: RunPlan, folder: RunFolder, identity: BuildIdentity, *, os_disk: DiskSpec, seed_file: Path, accel: str
+    plan: RunPlan,
+    folder: RunFolder,
+    identity: BuildIdentity,
+    system: GuestSystem,
+    *,
+    os_disk: DiskSpec,
+    medium: Path | None,
+    accel: str,
 ) -> MachineSpec:
     """The build VM that the plan asks for, with this run's disk and console."""
-    return MachineSpec(
+    spec = MachineSpec(
         name=f"aib-{folder.id}",
         vcpus=plan.machine.vcpus,
         memory_mib=plan.machine.memory_mib,
-        disks=(os_disk, DiskSpec(seed_file, "raw", readonly=True, serial="seed")),
+        disks=(os_disk,),
         console_log=folder.console_log,
         firmware=plan.machine.firmware,
         accel="kvm" if accel == "kvm" else "tcg",
@@ -120,12 +113,13 @@ def machine_spec(
         uuid=str(uuid.uuid4()),
         run_id=folder.id,
     )
+    return system.shaped(spec, medium)
 
 
 @contextmanager
-def forwarded(machine: Machine, identity: BuildIdentity, ssh_port: int) -> Iterator[BuildVm]:
+def forwarded(machine: Machine, identity: BuildIdentity, system: GuestSystem, host_port: int) -> Iterator[BuildVm]:
     """The running machine as a build VM that is not connected yet; its connection ends with the block."""
-    vm = BuildVm(machine, identity, machine.forward(SSH_PORT, ssh_port))
+    vm = BuildVm(machine, identity, system, machine.forward(system.port, host_port))
     try:
         yield vm
     finally:

@@ -19,7 +19,7 @@ from orchestrator.build.checkpoint_choice import uncacheable
 from orchestrator.build.export import Artifact, export
 from orchestrator.build.keep import keep_for_inspection
 from orchestrator.build.session import Session, Starter
-from orchestrator.build.steps import DeprovisionScript, default_script, may_replace_script, provisioner_for
+from orchestrator.build.steps import DeprovisionScript, default_script, may_replace_script
 from orchestrator.plan import digests
 from orchestrator.plan.model import RunPlan, Step
 from orchestrator.record.events import (
@@ -36,7 +36,7 @@ from orchestrator.record.journal import Journal
 from orchestrator.record.runs import RunFolder
 from provisioners.base import Context, Outcome, StepError
 from provisioners.communicators.base import Stream
-from provisioners.generalize import NOTE, ensure_script, place_default_script, script_state
+from provisioners.generalize import NOTE, ensure_script, script_state
 from provisioners.identity import BuildIdentity
 
 EXCUSED = "{} failed; the build goes on from there, as the user chose."
@@ -96,9 +96,8 @@ class Engine:
         return Customized(session.disk, session.identity, validation_error, self._own_script, stopped)
 
     def _power_off(self, vm: BuildVm) -> None:
-        vm.close()
         limit = self.deadline.limited(SHUTDOWN_TIME, f"the {SHUTDOWN_TIME:.0f} s a guest gets to power off")
-        if not vm.machine.power_off(limit):
+        if not vm.system.power_off(vm, limit):
             self.deadline.check("powering off")
             self.say("The guest did not power off by itself; the hypervisor ended it.")
 
@@ -107,7 +106,7 @@ class Engine:
         validation_error: StepError | None = None
         vm, script = session.vm, default_script(self.plan)
         if script is not None and not self._script_replaced:
-            place_default_script(vm, script.text, script.path, self._context(-1))
+            vm.system.place_script(vm, script.text, script.path, self._context(vm, -1))
         steps = self.plan.steps if self.until is None else self.plan.steps[: self.until + 1]
         for step in steps[: session.done + 1]:
             self._cached(step)
@@ -131,7 +130,7 @@ class Engine:
                     continue
                 self._hold_if_asked(vm, self.plan.on_customizer_error, error)
                 raise
-            if script is not None and step.phase != "Generalizing":
+            if script is not None and step.phase != "Generalizing" and vm.system.script_is_volatile:
                 self._keep_script(vm, step, script, rebooted=outcome.rebooted)
             self._checkpoint(session, step)
         return validation_error
@@ -176,7 +175,7 @@ class Engine:
 
     def _keep_script(self, vm: BuildVm, step: Step, script: DeprovisionScript, *, rebooted: bool) -> None:
         """A reboot wipes /tmp: put the default script back, unless a customizer replaced it."""
-        context = self._context(step.index)
+        context = self._context(vm, step.index)
         if may_replace_script(step) and not rebooted:
             self._script_replaced = script_state(vm, script.text, script.path, context) != "default"
         if rebooted:
@@ -192,13 +191,13 @@ class Engine:
             self._entered = step.phase
             sub_state = "Validating" if step.phase == "Validating" else "Customizing"
             self.phase(step.phase, sub_state)
-        provisioner = provisioner_for(step)
+        provisioner = vm.system.provisioner(step, vm.identity)
         output = f"steps/{step.index:02d}.out"
         total = len(self.plan.steps)
         self.journal.emit(StepStarted(step.index, step.name, step.kind, step.phase, total, output, digest=step.digest))
         started = time.monotonic()
         with self._failure_recorded(step, started):
-            outcome = provisioner.apply(vm, self._context(step.index))
+            outcome = provisioner.apply(vm, self._context(vm, step.index))
         self.journal.flush_output()
         seconds = time.monotonic() - started
         if outcome.rebooted:
@@ -235,7 +234,7 @@ class Engine:
             )
         )
 
-    def _context(self, index: int) -> Context:
+    def _context(self, vm: BuildVm, index: int) -> Context:
         def output(stream: Stream, data: bytes) -> None:
             if index >= 0:
                 self.journal.output(index, stream, data)
@@ -245,6 +244,8 @@ class Engine:
             output=output,
             say=lambda text: self.say(text, index),
             deviation=self._deviation,
+            user=vm.identity.user,
+            password=vm.identity.password,
         )
 
     def _deviation(self, code: str, message: str) -> None:

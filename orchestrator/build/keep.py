@@ -21,9 +21,9 @@ def keep_for_inspection(
     handle = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(vm.identity.login_private.encode())
+            file.write(vm.system.secret(vm))
         say(f"Failed: {error.message}")
-        say(f"The build VM is kept (errorHandling: abort). Log in: {vm.login_command(key_file)}")
+        say(f"The build VM is kept (errorHandling: abort). Log in: {vm.system.login(vm, key_file)}")
         say(f"End it with Ctrl-C, `aib cancel {run_folder.name}`, or by powering it off.")
         while vm.machine.is_running() and not deadline.over:
             deadline.token.wait(min(0.5, deadline.remaining()))

@@ -57,7 +57,11 @@ def unread(inspection: Inspection) -> Iterator[Finding]:
             yield Finding("unknown", "not-inspected", found.device, found.detail)
     if inspection.root is None:
         yield Finding("unknown", "not-inspected", "the disk", "no operating system was found on it")
-    elif f"{inspection.root.root}/etc/os-release" not in inspection.root.entries:
+
+
+def not_linux(inspection: Inspection) -> Iterator[Finding]:
+    """A system that the rules of this module say nothing about."""
+    if inspection.root is not None and f"{inspection.root.root}/etc/os-release" not in inspection.root.entries:
         yield Finding("unknown", "not-inspected", inspection.root.device, "not Linux: these rules know nothing of it")
 
 

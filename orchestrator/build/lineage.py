@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypervisor import seed
+from orchestrator.build.guest_system import GuestSystem
 from provisioners.identity import BuildIdentity
-from provisioners.provisioning import nocloud_documents
 
 _IDENTITY, _SEED = "identity.json", "seed.iso"
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Keys, names and the seed that the guest was given at its first boot. The folder is private (0700)."""
+    """Keys, names and the medium that the guest was given at its first boot. The folder is private (0700)."""
 
     folder: Path
     identity: BuildIdentity
+    told: bool = True
 
     @property
     def id(self) -> str:
@@ -25,18 +26,20 @@ class Lineage:
         return self.folder.name
 
     @property
-    def seed(self) -> Path:
-        """The seed disk: a resumed guest still has it, byte for byte."""
-        return self.folder / _SEED
+    def medium(self) -> Path | None:
+        """What the guest was told, as an ISO that a resumed guest still has; None: it was told nothing."""
+        return self.folder / _SEED if self.told else None
 
     @classmethod
-    def create(cls, folder: Path, *, keep: bool) -> Lineage:
-        """A fresh identity and its seed in `folder`. Without `keep` the login key is never written down."""
-        lineage = cls(folder, BuildIdentity.create())
+    def create(cls, folder: Path, system: GuestSystem, *, keep: bool) -> Lineage:
+        """A fresh identity and its medium in `folder`. Without `keep` the login key is never written down."""
+        identity = system.new_identity()
         if keep:
-            lineage.identity.save(folder / _IDENTITY)
-        seed.write_iso(lineage.seed, nocloud_documents(lineage.identity))
-        return lineage
+            identity.save(folder / _IDENTITY)
+        medium = system.medium(identity)
+        if medium is not None:
+            seed.write_iso(folder / _SEED, medium.files, medium.volume)
+        return cls(folder, identity, told=medium is not None)
 
     @classmethod
     def load(cls, folder: Path) -> Lineage:

@@ -29,6 +29,8 @@ class BuildOptions:
     `cache`: go on from checkpoints and take them; `from_step` and `until_step` name steps
     (or number them from 1); `max_age` in seconds bounds the age of the oldest step in a checkpoint.
     `excused`: the digests of steps that failed before and from whose failure this build goes on.
+    For Windows: `guest_user` and `guest_password_file` (which holds the password alone) are of an account in an image
+    that listens on WinRM already, by the transport `winrm`; `tpm` gives the build VM an emulated TPM 2.0.
     """
 
     connect: str = "embed"
@@ -50,6 +52,10 @@ class BuildOptions:
     until_step: str = ""
     max_age: float = 7 * 24 * 3600.0
     excused: tuple[str, ...] = ()
+    guest_user: str = ""
+    guest_password_file: str = ""
+    winrm: Literal["http", "https"] = "https"
+    tpm: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
@@ -58,6 +64,8 @@ class BuildOptions:
             if value not in CHOICES.get(name, ()):
                 known = "; ".join(f"{each}={'|'.join(choices)}" for each, choices in CHOICES.items())
                 raise UsageError(f"--fidelity {name}={value} is not known", hint=f"There is: {known}.")
+        if bool(self.guest_user) != bool(self.guest_password_file):
+            raise UsageError("--guest-user and --guest-password-file go together")
 
     @property
     def upload(self) -> Literal["stdin", "packer"]:

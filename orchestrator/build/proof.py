@@ -17,11 +17,15 @@ from hypervisor.deadline import Deadline
 from hypervisor.inspect import Inspection, InspectionError, read
 from hypervisor.rawscan import Hits
 from hypervisor.spec import AccelName, DiskSpec
-from orchestrator.build import leftovers
+from orchestrator.build import leftovers, leftovers_windows
 from orchestrator.build.leftovers import Finding
 from provisioners.identity import BuildIdentity
 
 Verdict = Literal["passed", "failed", "warned", "not-inspected"]
+
+GIVEN = {"linux": "host key", "windows": "listener key or password"}
+NEVER_GIVEN = {"linux": "login key or password", "windows": "login key"}
+"""What the kinds of secrets are called, by system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +78,13 @@ def prove(
     hits = rawscan.scan(disk, needles, work=work, deadline=deadline)
     private = (*identity.secrets(), *identity.guest_secrets())
     # Which files hold a secret is asked only when there is one: searching every file takes long in a slow VM.
-    present = [needle for needle in private if hits[needle].count]
+    # Words of UTF-16 cannot be asked for: their zeros would end the question.
+    present = [needle for needle in private if hits[needle].count and b"\0" not in needle]
     try:
         inspection = read(
             hypervisor,
             disk,
-            leftovers.PATTERNS,
+            leftovers_windows.PATTERNS if identity.system == "windows" else leftovers.PATTERNS,
             appliance=appliance,
             work=work,
             deadline=deadline,
@@ -105,13 +110,17 @@ def judge(
         findings.append(Finding("unknown", "not-inspected", "the disk", f"could not be read: {problem}"))
     else:
         findings += leftovers.unread(inspection)
-        findings += leftovers.in_files(inspection, identity)
+        if identity.system == "windows":
+            findings += leftovers_windows.in_files(inspection, identity)
+        else:
+            findings += leftovers.not_linux(inspection)
+            findings += leftovers.in_files(inspection, identity)
     findings += _secrets(inspection.holders if inspection else (), hits, identity)
     if own_script:
         findings = [leftovers.softened(finding) for finding in findings]
     scanned = {
-        "login key or password": _count(hits, identity.secrets()),
-        "host key": _count(hits, identity.guest_secrets()),
+        NEVER_GIVEN[identity.system]: _count(hits, identity.secrets()),
+        GIVEN[identity.system]: _count(hits, identity.guest_secrets()),
         "names (public keys, instance id, host name)": _count(hits, identity.traces()),
     }
     systems = tuple(_described(inspection)) if inspection else ()
@@ -131,7 +140,7 @@ def _secrets(holders: Sequence[str], hits: Mapping[bytes, Hits], identity: Build
             "warning",
             "host-key-remnant",
             where,
-            "the build's private host key is in blocks that no file shows: deleted, but not overwritten",
+            f"the build's private {GIVEN[identity.system]} is in blocks that no file shows: deleted, not overwritten",
         )
 
 

@@ -11,12 +11,14 @@ from hypervisor import accel, appliance
 from hypervisor.appliance import Appliance
 from hypervisor.connection import Hypervisor, check_uri, open_hypervisor
 from hypervisor.deadline import CancelToken, Deadline
-from hypervisor.errors import BuildError, HostError
+from hypervisor.errors import BuildError
 from hypervisor.spec import AccelName
 from orchestrator.build.checkpoint_choice import find_step
 from orchestrator.build.distribute import RunOutput, distribute, overall_state
 from orchestrator.build.engine import Customized, Engine
 from orchestrator.build.export import Artifact
+from orchestrator.build.guest_choice import guest_system
+from orchestrator.build.guest_system import GuestSystem
 from orchestrator.build.job import Job
 from orchestrator.build.options import BuildOptions
 from orchestrator.build.proof import Proof, prove
@@ -94,7 +96,7 @@ class Run:
         self.journal.redact([secret])
 
     def _hide_identity(self, identity: BuildIdentity) -> None:
-        self.journal.redact((*identity.secrets(), *identity.guest_secrets()))
+        self.journal.redact((*identity.secrets(), *identity.guest_secrets(), identity.password.encode()))
 
     def execute(self) -> Executed:
         """Plan and run; raises an error of the tree on every failure but a partial distribution."""
@@ -106,16 +108,12 @@ class Run:
         raw = files.read_json(self.folder.template) or {}
         self.journal.subscribe(TemplateStatus.begun(self.store, plan, raw, self.writer))
         self.announce(plan)
-        if plan.source.os == "windows":
-            raise HostError(
-                f"{plan.source.requested} is a Windows image: this version of aib builds Linux images only",
-                hint="`aib validate` and `aib plan` work for Windows templates.",
-            )
+        system = guest_system(plan, self.job.options)
         tools = appliance.ensure(self.store.home / "appliance", before, self.say)
         deadline = Deadline.after(plan.budget, f"buildTimeoutInMinutes {plan.budget / 60:g}", self.token)
         self.deadline = deadline
         with self._work_emptied(), self.store.reading(plan.source.digest):
-            customized, artifacts = self._build(plan, tools, deadline)
+            customized, artifacts = self._build(plan, system, tools, deadline)
             if plan.source_validation_only:
                 return Executed(sub_state="Validating")
             if customized.stopped:
@@ -167,7 +165,9 @@ class Run:
         finally:
             shutil.rmtree(self.folder.work, ignore_errors=True)
 
-    def _build(self, plan: RunPlan, tools: Appliance, deadline: Deadline) -> tuple[Customized, tuple[Artifact, ...]]:
+    def _build(
+        self, plan: RunPlan, system: GuestSystem, tools: Appliance, deadline: Deadline
+    ) -> tuple[Customized, tuple[Artifact, ...]]:
         """Everything that needs the hypervisor; raises the validators' error unless distribution goes on."""
         options = self.job.options
         until = find_step(plan, options.until_step, "--until") if options.until_step else None
@@ -181,6 +181,7 @@ class Run:
             starter = Starter(
                 hypervisor=hypervisor,
                 plan=plan,
+                system=system,
                 folder=self.folder,
                 checkpoints=self.store.checkpoints,
                 policy=policy,

@@ -14,10 +14,11 @@ from hypervisor.connection import Hypervisor
 from hypervisor.deadline import Deadline
 from hypervisor.errors import AibError, BuildError
 from hypervisor.machine import running
-from hypervisor.spec import DiskSpec
+from hypervisor.spec import DiskSpec, MachineSpec
 from orchestrator.build.build_vm import BuildVm, forwarded, machine_spec
 from orchestrator.build.checkpoint_choice import BOOTED, Candidate, candidates
 from orchestrator.build.fingerprint import ram_fingerprint
+from orchestrator.build.guest_system import GuestSystem
 from orchestrator.build.lineage import Lineage
 from orchestrator.build.recorder import Recorder
 from orchestrator.build.wake import wake
@@ -74,6 +75,7 @@ class Starter:
 
     hypervisor: Hypervisor
     plan: RunPlan
+    system: GuestSystem
     folder: RunFolder
     checkpoints: Checkpoints
     policy: CachePolicy
@@ -95,8 +97,8 @@ class Starter:
 
     @property
     def _caching(self) -> bool:
-        """A daemon would see two VMs of one name; and only Linux guests were ever resumed."""
-        return self.policy.enabled and self.hypervisor.embedded and self.plan.source.os == "linux"
+        """A daemon would see two VMs of one name; and not every kind of guest can be resumed."""
+        return self.policy.enabled and self.hypervisor.embedded and self.system.resumable
 
     @contextmanager
     def resumed_at(self, candidate: Candidate) -> Iterator[Session]:
@@ -139,9 +141,7 @@ class Starter:
         lineage = Lineage.load(folder)
         self.hide(lineage.identity)
         os_disk = self._overlay(checkpoint, hold)
-        cold = machine_spec(
-            self.plan, self.folder, lineage.identity, os_disk=os_disk, seed_file=lineage.seed, accel=self.accel
-        )
+        cold = self._spec(lineage, os_disk)
         fingerprint = ram_fingerprint(self.hypervisor, cold)
         memory = checkpoint.memory if checkpoint.fingerprint == fingerprint else None
         started = time.monotonic()
@@ -161,13 +161,13 @@ class Starter:
             checked.demand()
             self.say("disk-only: the memory was saved on another QEMU, host or machine, or dropped; booting its disk")
             machine = attempt.enter_context(running(self.hypervisor, cold, self.deadline))
-        vm = attempt.enter_context(forwarded(machine, lineage.identity, self.ssh_port))
+        vm = attempt.enter_context(forwarded(machine, lineage.identity, self.system, self.ssh_port))
         if memory:
             vm.reconnect(self.deadline.limited(ANSWER_SECONDS, "the resumed guest's first answer"))
             if not wake(vm.communicator, self.deadline):
                 self.say("The resumed guest has neither perl nor python3: its random pool takes a minute to be new")
         else:
-            vm.wait_for_ssh(self.deadline)
+            vm.wait_for_first_answer(self.deadline)
         name = checkpoint.step or "the booted source image"
         self.say(f"Going on from the checkpoint after {name} ({checkpoint.id})")
         recorder = self._recorder(lineage, fingerprint, os_disk, parent=checkpoint.id, oldest=checkpoint.oldest)
@@ -188,13 +188,11 @@ class Starter:
         disk.create_overlay(base.path, base.format, os_disk.path, size, self.deadline)
         self.phase("Booting", "Building")
         started = time.monotonic()
-        spec = machine_spec(
-            self.plan, self.folder, lineage.identity, os_disk=os_disk, seed_file=lineage.seed, accel=self.accel
-        )
+        spec = self._spec(lineage, os_disk)
         machine = stack.enter_context(running(self.hypervisor, spec, self.deadline))
-        vm = stack.enter_context(forwarded(machine, lineage.identity, self.ssh_port))
+        vm = stack.enter_context(forwarded(machine, lineage.identity, self.system, self.ssh_port))
         self.phase("Connecting", "Building")
-        vm.wait_for_ssh(self.deadline)
+        vm.wait_for_first_answer(self.deadline)
         session = Session(vm, lineage.identity, time.monotonic() - started, cold_disk=os_disk)
         if self._caching:
             session.recorder = self._recorder(lineage, ram_fingerprint(self.hypervisor, spec), os_disk)
@@ -203,11 +201,22 @@ class Starter:
 
     def _new_lineage(self) -> Lineage:
         if not self._caching:
-            return Lineage.create(self.folder.work, keep=False)
+            return Lineage.create(self.folder.work, self.system, keep=False)
         folder = self.checkpoints.new_lineage()
         self.hold.callback(self.checkpoints.prune_lineage, folder)
         self.hold.enter_context(self.checkpoints.using_lineage(folder))
-        return Lineage.create(folder, keep=True)
+        return Lineage.create(folder, self.system, keep=True)
+
+    def _spec(self, lineage: Lineage, os_disk: DiskSpec) -> MachineSpec:
+        return machine_spec(
+            self.plan,
+            self.folder,
+            lineage.identity,
+            self.system,
+            os_disk=os_disk,
+            medium=lineage.medium,
+            accel=self.accel,
+        )
 
     def _recorder(
         self, lineage: Lineage, fingerprint: str, os_disk: DiskSpec, *, parent: str = "", oldest: float = 0.0

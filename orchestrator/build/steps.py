@@ -8,7 +8,6 @@ from typing import Any
 
 from hypervisor.errors import HostError
 from orchestrator.plan.model import Payload, RunPlan, Step
-from orchestrator.plan.remote import System
 from provisioners.base import Provisioner
 from provisioners.file import File
 from provisioners.generalize import Generalize
@@ -31,12 +30,8 @@ class DeprovisionScript:
     path: str
 
 
-def provisioner_for(step: Step, os: System = "linux") -> Provisioner:
-    """The provisioner of a step; raises `HostError` for a kind that no such guest can run."""
-    return _windows(step) if os == "windows" else _linux(step)
-
-
-def _linux(step: Step) -> Provisioner:
+def linux_provisioner(step: Step) -> Provisioner:
+    """The provisioner of a step on a Linux guest; raises `HostError` for a kind that none can run."""
     settings: Mapping[str, Any] = step.settings
     match step.kind:
         case "Shell":
@@ -57,7 +52,11 @@ def _linux(step: Step) -> Provisioner:
     raise HostError(f"step {step.name!r}: a {step.kind} customizer cannot run on a Linux guest")
 
 
-def _windows(step: Step) -> Provisioner:
+def windows_provisioner(step: Step, *, before_sysprep: str = "") -> Provisioner:
+    """The provisioner of a step on a Windows guest; raises `HostError` for a kind that none can run.
+
+    `before_sysprep` is PowerShell that runs before the deprovision script.
+    """
     settings: Mapping[str, Any] = step.settings
     match step.kind:
         case "File":
@@ -78,7 +77,7 @@ def _windows(step: Step) -> Provisioner:
         case "WindowsUpdate":
             return WindowsUpdate(settings["search_criteria"], tuple(settings["filters"]), settings["update_limit"])
         case "Generalize":
-            return WindowsGeneralize(settings["script"], settings["path"])
+            return WindowsGeneralize(settings["script"], settings["path"], before_sysprep)
     raise HostError(f"step {step.name!r}: a {step.kind} customizer cannot run on a Windows guest")
 
 

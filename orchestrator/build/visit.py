@@ -14,6 +14,7 @@ from hypervisor.deadline import Deadline
 from hypervisor.errors import InputError
 from orchestrator.build.build_vm import BuildVm
 from orchestrator.build.checkpoint_choice import BOOTED, Candidate, candidates, find_step, uncacheable
+from orchestrator.build.linux_guest import LinuxGuest
 from orchestrator.build.session import CachePolicy, Starter
 from orchestrator.plan import digests
 from orchestrator.plan.model import RunPlan
@@ -61,6 +62,11 @@ def place(plan: RunPlan, step: str, moment: Moment) -> Place:
 
 def checkpoint_at(store: Store, where: Place) -> Candidate:
     """The best checkpoint of that moment; raises `InputError` when none was kept."""
+    if where.plan.source.os == "windows":
+        raise InputError(
+            f"{where.plan.source.requested} is a Windows image: no checkpoints of its builds are kept",
+            hint="`--on-error abort` keeps the build VM after a failure",
+        )
     every = store.checkpoints.all()
     if where.failed:
         step = where.plan.steps[where.index]
@@ -98,6 +104,7 @@ def visiting(
         starter = Starter(
             hypervisor=hypervisor,
             plan=where.plan,
+            system=LinuxGuest(),
             folder=folder,
             checkpoints=store.checkpoints,
             policy=CachePolicy(),

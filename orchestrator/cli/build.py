@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.ask import require_terminal, what_next
-from orchestrator.cli.common import default_store, print_json
+from orchestrator.cli.common import absolute, default_store, print_json
 from orchestrator.cli.told import Told, report
 from orchestrator.cli.validate import pairs, show, values
 
@@ -48,6 +48,15 @@ if TYPE_CHECKING:
 @click.option("--max-age", metavar="DAYS", type=click.FloatRange(min=0), default=7.0, show_default=True,
               help="Use no checkpoint that holds an older step.")  # fmt: skip
 @click.option("--ssh-port", type=click.IntRange(0, 65535), default=0, help="Host port of the VM's SSH (0: any).")
+@click.option("--guest-user", default="", metavar="NAME", help="An account of a Windows image that listens on WinRM.")
+@click.option(
+    "--guest-password-file", default="", metavar="FILE", callback=absolute, help="Its password, alone in a file."
+)
+@click.option(
+    "--winrm", type=click.Choice(["https", "http"]), default="https", show_default=True,
+    help="How a Windows image that has --guest-user listens.",
+)  # fmt: skip
+@click.option("--tpm", is_flag=True, help="Give a Windows build VM a TPM 2.0 (needs swtpm).")
 @click.option("--catalogue", default="", help="A catalogue file to lay over the built-in one.")
 @click.option(
     "--matrix", multiple=True, metavar="NAME=A,B", callback=values,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +21,11 @@ def default_store() -> Store:
     store = Store.default()
     tidy(store)
     return store
+
+
+def absolute(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """For click: a path that means the same in another folder; "" stays."""
+    return str(Path(value).absolute()) if value else ""
 
 
 def print_json(value: Any) -> None:

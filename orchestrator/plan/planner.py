@@ -178,6 +178,8 @@ def _deviations(template: Template, source: ResolvedSource, options: PlanOptions
         found.append(fidelity.deviation("script-user", f"in this run: {options.script_user}"))
     if source.os == "linux" and any(isinstance(step, PowerShell) for step in steps):
         found.append(fidelity.deviation("powershell-on-linux"))
+    if source.os == "windows":
+        found += [fidelity.deviation("windows-unverified"), fidelity.deviation("windows-checkpoints")]
     return tuple(found)
 
 
