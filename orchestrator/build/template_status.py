@@ -42,13 +42,14 @@ class TemplateStatus:
         set_last_run_status(self.store, self.template_id, self.writer.record.last_run_status(), self.writer.folder.name)
 
 
-def settle(store: Store, folder: RunFolder) -> None:
+def settle(store: Store, folder: RunFolder, template_id: str = "") -> None:
     """Say on the template how its run ended, when the run did not live to say it itself.
 
-    For whoever knows that the run has ended. A template that has had another run since stays as it is.
+    For whoever knows that the run has ended, and perhaps the template. One that has had another run since stays as it
+    is.
     """
     record = load(folder.path)
-    template_id = template_of(folder) or (record.started.template_id if record.started else "")
+    template_id = template_id or template_of(folder) or (record.started.template_id if record.started else "")
     template = store.get(template_id) if template_id else None
     if template is None or record.finished is None or ours(template).get("run") != folder.id:
         return

@@ -62,7 +62,7 @@ def record_template(
 
     One that was submitted stays as it was submitted.
     """
-    clean: dict[str, Any] = _without_signatures(Redactor(), dict(properties))
+    clean: dict[str, Any] = without_signatures(dict(properties))
 
     def change(existing: Resource | None) -> Resource:
         if existing is not None and submission(existing):
@@ -111,11 +111,17 @@ def set_last_run_status(store: Store, template_id: str, status: Mapping[str, Any
     return store.upsert(template_id, change)
 
 
-def _without_signatures(redactor: Redactor, value: Any) -> Any:
-    if isinstance(value, str):
-        return redactor.text(value)
-    if isinstance(value, Mapping):
-        return {key: _without_signatures(redactor, item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_signatures(redactor, item) for item in value]
-    return value
+def without_signatures(value: Any) -> Any:
+    """A tree of JSON values whose strings hold no signature of a SAS."""
+    redactor = Redactor()
+
+    def clean(item: Any) -> Any:
+        if isinstance(item, str):
+            return redactor.text(item)
+        if isinstance(item, Mapping):
+            return {key: clean(member) for key, member in item.items()}
+        if isinstance(item, list | tuple):
+            return [clean(each) for each in item]
+        return item
+
+    return clean(value)

@@ -30,18 +30,23 @@ from orchestrator.service.context import Context
 from orchestrator.service.entra import Entra
 from orchestrator.service.operations import Operations
 from orchestrator.service.paths import FrontDoor, refuse_unrouted
+from orchestrator.service.runs.runner import DetachedRunner, Runner, ScriptedRunner
+from orchestrator.service.runs.runs import Runs
 from orchestrator.service.settings import Settings
 
-AREAS = ("health", "ui", "openapi", "scripts", "polls")
+AREAS = ("health", "ui", "openapi", "scripts", "polls", "templates.area", "templates.outputs")
 """Modules of `orchestrator.service`, in the order in which their routes are tried."""
 
 
 def make_context(settings: Settings) -> Context:
-    """The store, the sign-in and the operations of a server; raises `HostError` when the home cannot be used."""
+    """What the areas of a server share; raises `HostError` when the home cannot be used."""
     store = Store(settings.home)
     operations = Operations(settings.home / "service" / "operations", settings.retry_after)
     entra = Entra(settings.secret, settings.token_key or settings.home / "service" / "entra.pem")
-    return Context(settings, store, entra, operations)
+    runner: Runner = ScriptedRunner(store) if settings.scripted else DetachedRunner()
+    runs = Runs(settings, store, operations, runner)
+    operations.judge = runs.judge
+    return Context(settings, store, entra, operations, runs)
 
 
 def create_app(settings: Settings, more: Callable[[Context], Iterable[BaseRoute]] = lambda _: ()) -> Starlette:

@@ -11,6 +11,7 @@ from orchestrator.record.store import Store
 from orchestrator.service.entra import Entra
 from orchestrator.service.envelope import group_not_found, subscription_not_found
 from orchestrator.service.operations import Operations
+from orchestrator.service.runs.runs import Runs
 from orchestrator.service.settings import Settings
 
 GROUP = "Microsoft.Resources/resourceGroups"
@@ -18,12 +19,13 @@ GROUP = "Microsoft.Resources/resourceGroups"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One server: its settings, the store it shares with the command line, sign-in, and long-running operations."""
+    """One server: its settings, the store it shares with the command line, sign-in, operations, and runs."""
 
     settings: Settings
     store: Store
     entra: Entra
     operations: Operations
+    runs: Runs
 
     def subscription(self, request: Request) -> str:
         """The subscription of the path (parameter `subscription`), spelled as it is known; `ArmError` 404."""

@@ -1,4 +1,4 @@
-"""The area of the server itself: is it there, what is it, and (of a throw-away one) forget everything."""
+"""The area of the server itself: is it there, what is it; and, of a throw-away one, forget everything."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from hypervisor.deadline import Deadline
+from orchestrator.build.scripted import Scripts
 from orchestrator.service.context import Context
+from orchestrator.service.envelope import ArmError
+
+RESET_SECONDS = 30.0
 
 
 def routes(context: Context) -> list[BaseRoute]:
-    """`/_aib/health`, which needs no token."""
+    """`/_aib/health` and `/_aib/reset`."""
     settings = context.settings
 
     def health(_: Request) -> Response:
@@ -28,4 +33,21 @@ def routes(context: Context) -> list[BaseRoute]:
             }
         )
 
-    return [Route("/_aib/health", health, methods=["GET"])]
+    def reset(_: Request) -> Response:
+        """End all runs, forget all resources and scripts; a store that is to be kept is never emptied in this way."""
+        if not settings.in_memory:
+            raise ArmError(409, "NotInMemory", "Only a server that was started with --in-memory can be reset.")
+        living = [run for run in context.store.runs() if run.alive()]
+        for run in living:
+            context.runs.ask_to_stop(run.id)
+        limit = Deadline.after(RESET_SECONDS, "the time in which all runs must end")
+        limit.wait_until(lambda: not any(run.alive() for run in living), "ending the runs", interval=0.02)
+        for resource in reversed(context.store.list()):
+            context.store.delete(resource.id)
+        Scripts(settings.home).clear()
+        return Response(status_code=204)
+
+    return [
+        Route("/_aib/health", health, methods=["GET"]),
+        Route("/_aib/reset", reset, methods=["POST"]),
+    ]

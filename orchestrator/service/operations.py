@@ -164,10 +164,22 @@ class Operations:
         self._pool.shutdown(wait=True, cancel_futures=False)
 
     def accepted(
-        self, request: Request, operation: Operation, *, status: int = 202, body: Any = None, location: bool = True
+        self,
+        request: Request,
+        operation: Operation,
+        *,
+        status: int = 202,
+        body: Any = None,
+        location: bool = True,
+        status_url: bool = True,
     ) -> Response:
-        """The answer that names the operation: with `body` and 201 for a PUT, with a `Location` for the others."""
+        """The answer that names the operation: with `body` and 201 for a PUT, with a `Location` for the others.
+
+        Without `status_url` there is no `Azure-AsyncOperation` (a DELETE is polled by its `Location`).
+        """
         headers = self.headers(request, operation, location=location)
+        if not status_url:
+            del headers["Azure-AsyncOperation"]
         return (
             JSONResponse(body, status, headers) if body is not None else Response(status_code=status, headers=headers)
         )

@@ -1,8 +1,9 @@
 """The front door: what every request passes before a route sees it, and how every refusal leaves.
 
 For ARM's paths (`/subscriptions`, `/providers`, `/tenants`) it collapses `//`, asks for a token and an api-version, and
-reads the body within limits. `..`, backslashes, control characters and encoded separators are refused everywhere.
-Handlers find `request.state.caller`, `.api_version` and `.body`.
+reads the body within limits; handlers find `caller`, `api_version` and `body` in `request.state`. Our own paths
+(`/_aib`) need a token where the server has a secret, but for `OPEN`, and are not for the scripts of other web pages.
+Everywhere `..`, backslashes, control characters and encoded separators are refused.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from orchestrator.service.faults import report_fault
 
 ARM = frozenset({"subscriptions", "providers", "tenants"})
 """First segments, in lower case, of the paths that are ARM's."""
+OURS = "_aib"
+OPEN = {("_aib", "health"), ("_aib", "openapi.json")}
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 LONGEST_PATH = 2048
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-[A-Za-z0-9]+)*")
@@ -94,6 +97,8 @@ class FrontDoor:
         tricky = any(part.strip(". ") == "" or _BAD_SEGMENT.search(part) for part in segments)
         if tricky or _ENCODED_SEPARATOR.search(raw):
             raise ArmError(400, "InvalidRequestUri", "The path holds a segment that no resource can have.")
+        if segments[:1] == [OURS]:
+            self._check_ours(headers, scope, tuple(segments))
         if not segments or segments[0].lower() not in ARM:
             return receive
         state = scope.setdefault("state", {})
@@ -103,6 +108,12 @@ class FrontDoor:
         state["api_version"] = _api_version(scope)
         state["body"] = body = await self._body(headers, receive)
         return _replayed(body, receive)
+
+    def _check_ours(self, headers: Headers, scope: Scope, segments: tuple[str, ...]) -> None:
+        if "origin" in headers and headers["origin"] != _origin(headers, scope):
+            raise ArmError(403, "Forbidden", "This is not for other web pages.")
+        if self._settings.secret is not None and segments not in OPEN:
+            self._caller(headers, scope)
 
     def _caller(self, headers: Headers, scope: Scope) -> Caller:
         scheme, _, token = headers.get("authorization", "").partition(" ")

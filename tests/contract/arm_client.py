@@ -21,6 +21,8 @@ SUBSCRIPTION = DEFAULT_SCOPE.subscription
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/aib"
 VERSION = "2024-02-01"
 LONGEST = 30.0
+IDENTITY = f"{GROUP}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/builder"
+TEMPLATES = f"{GROUP}/providers/Microsoft.VirtualMachineImages/imageTemplates"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,13 @@ class Arm:
     def delete(self, path: str, **more: Any) -> requests.Response:
         return self.ask("DELETE", path, **more)
 
+    def made(self, name: str, body: Any = None, **more: Any) -> str:
+        """PUT a template and wait until it is there; its path."""
+        path = f"{TEMPLATES}/{name}"
+        done = self.finished(self.put(path, body or template(name), **more))
+        assert done["status"] == "Succeeded", done
+        return path
+
     def finished(self, response: requests.Response, seconds: float = LONGEST) -> Mapping[str, Any]:
         """Poll `Azure-AsyncOperation` to its end; the last body."""
         assert response.status_code in (200, 201, 202), response.text
@@ -69,6 +78,26 @@ class Arm:
                 return body
             assert time.monotonic() < end, body
             time.sleep(0.02)
+
+
+def template(name: str = "one", *, customize: Any = None, tags: Any = None, **properties: Any) -> dict[str, Any]:
+    """The body of a template that distributes one managed image."""
+    image = f"{GROUP}/providers/Microsoft.Compute/images/{name}"
+    whole = {
+        "source": {
+            "type": "PlatformImage", "publisher": "Canonical", "offer": "0001-com-ubuntu-server-jammy",
+            "sku": "22_04-lts", "version": "latest",
+        },
+        "customize": customize or [{"type": "Shell", "name": "hi", "inline": ["echo hi"]}],
+        "distribute": [{"type": "ManagedImage", "runOutputName": "out", "imageId": image, "location": "eastus"}],
+        "vmProfile": {"vmSize": "Standard_B1s"},
+    } | properties  # fmt: skip
+    return {
+        "location": "eastus",
+        "tags": tags or {},
+        "identity": {"type": "UserAssigned", "userAssignedIdentities": {IDENTITY: {}}},
+        "properties": {key: value for key, value in whole.items() if value is not None},
+    }
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from provisioners.communicators.memory import Call, MemoryFile, MemoryMachine
 from provisioners.communicators.ssh_connect import connect
 from provisioners.identity import BuildIdentity
 from tests.contract.winrm_bed import WinRMBed
+from tests.unit.conftest import web  # noqa: F401 -- a fixture is used by its name
 
 
 def _server_request(channel, message):
@@ -391,3 +392,8 @@ def wait_for() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def token_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp() / "entra.pem"  # one for all servers: to make one takes a while
