@@ -146,7 +146,7 @@ def _devices(domain: ET.Element, spec: MachineSpec, emulator: Path) -> None:
         vnc = ET.SubElement(devices, "graphics", type="vnc", port="-1", autoport="yes", listen="127.0.0.1")
         if spec.vnc_password:
             vnc.set("passwd", spec.vnc_password)
-    if spec.graphics or windows:
+    if spec.graphics or spec.screen or windows:
         ET.SubElement(ET.SubElement(devices, "video"), "model", type="vga")
 
 

@@ -243,9 +243,9 @@ class Machine:
             return ""
         return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
-    def screenshot(self, path: Path) -> None:
-        """Write what the screen shows to `path` as PNG (a VM made with `graphics`)."""
-        if not self.spec.graphics:
+    def screenshot(self) -> bytes:
+        """What the screen shows, as PNG (a VM made with `screen` or `graphics`)."""
+        if not (self.spec.screen or self.spec.graphics):
             raise HostError(f"the VM {self.spec.name} has no screen", hint="the serial console is in the run folder")
         with translated("taking a screenshot"):
             stream = self._hypervisor.handle.newStream(0)
@@ -255,7 +255,7 @@ class Machine:
             stream.finish()
         if kind != "image/png":
             raise HostError(f"QEMU gave a screenshot of the type {kind}", hint="QEMU 7.1 or newer writes PNG")
-        path.write_bytes(b"".join(chunks))
+        return b"".join(chunks)
 
     @property
     def vnc(self) -> tuple[str, int, str] | None:

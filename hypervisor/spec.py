@@ -34,8 +34,8 @@ class MachineSpec:
     `console_log`: where the serial console is kept (made anew). `network`: "user" (QEMU's own, the guest reaches the
     host's loopback as 10.0.2.2), "none", or the name of a libvirt network (session and system connections only).
     `mac` and `uuid`: chosen when empty. `run_id` is written into the domain's metadata. With `kernel` the VM boots it
-    directly instead of the first disk. `graphics`: a VGA card and VNC on 127.0.0.1 under a password (for screenshots).
-    `tpm`: an emulated TPM 2.0 (swtpm).
+    directly instead of the first disk. `screen`: a VGA card, for screenshots; `graphics`: one that VNC shows too, on
+    127.0.0.1 under a password. `tpm`: an emulated TPM 2.0 (swtpm).
     """
 
     name: str
@@ -52,6 +52,7 @@ class MachineSpec:
     kernel: Path | None = None
     initrd: Path | None = None
     cmdline: str = ""
+    screen: bool = False
     graphics: bool = False
     vnc_password: str = ""
     profile: Profile = "linux"

@@ -112,6 +112,7 @@ def machine_spec(
         mac=identity.mac,
         uuid=str(uuid.uuid4()),
         run_id=folder.id,
+        screen=True,
     )
     return system.shaped(spec, medium)
 

@@ -11,7 +11,8 @@ from hypervisor import accel, appliance
 from hypervisor.appliance import Appliance
 from hypervisor.connection import Hypervisor, check_uri, open_hypervisor
 from hypervisor.deadline import CancelToken, Deadline
-from hypervisor.errors import BuildError
+from hypervisor.errors import BuildError, HostError
+from hypervisor.machine import Machine
 from hypervisor.spec import AccelName
 from orchestrator.build.checkpoint_choice import find_step
 from orchestrator.build.distribute import RunOutput, distribute, overall_state
@@ -72,6 +73,8 @@ class Run:
     sub_state: str = "Queued"
     """The service's runSubState of the phase the run is in."""
     deadline: Deadline | None = None
+    machine: Machine | None = None
+    """The build VM, from the moment it runs."""
 
     @property
     def budget_used_up(self) -> bool:
@@ -97,6 +100,15 @@ class Run:
 
     def _hide_identity(self, identity: BuildIdentity) -> None:
         self.journal.redact((*identity.secrets(), *identity.guest_secrets(), identity.password.encode()))
+
+    def _machine_started(self, machine: Machine) -> None:
+        self.machine = machine
+
+    def screenshot(self) -> bytes:
+        """What the build VM's screen shows, as PNG; raises `HostError` when there is nothing to see."""
+        if self.machine is None or not self.machine.is_running():
+            raise HostError("the build VM is not running")
+        return self.machine.screenshot()
 
     def execute(self) -> Executed:
         """Plan and run; raises an error of the tree on every failure but a partial distribution."""
@@ -192,6 +204,7 @@ class Run:
                 say=self.say,
                 phase=self.phase,
                 hide=self._hide_identity,
+                started=self._machine_started,
             )
             customized = engine.customize(starter)
             if customized.stopped:

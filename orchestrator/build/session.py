@@ -13,7 +13,7 @@ from hypervisor import disk, snapshot
 from hypervisor.connection import Hypervisor
 from hypervisor.deadline import Deadline
 from hypervisor.errors import AibError, BuildError
-from hypervisor.machine import running
+from hypervisor.machine import Machine, running
 from hypervisor.spec import DiskSpec, MachineSpec
 from orchestrator.build.build_vm import BuildVm, forwarded, machine_spec
 from orchestrator.build.checkpoint_choice import BOOTED, Candidate, candidates
@@ -87,6 +87,8 @@ class Starter:
     phase: Callable[[str, str], None]
     hide: Callable[[BuildIdentity], None]
     """Keeps the secrets of an identity out of everything that is written."""
+    started: Callable[[Machine], None] = lambda _: None
+    """Gets every machine when it runs, before its guest answers."""
     _forgotten: list[Checkpoint] = field(default_factory=list)
 
     @contextmanager
@@ -161,6 +163,7 @@ class Starter:
             checked.demand()
             self.say("disk-only: the memory was saved on another QEMU, host or machine, or dropped; booting its disk")
             machine = attempt.enter_context(running(self.hypervisor, cold, self.deadline))
+        self.started(machine)
         vm = attempt.enter_context(forwarded(machine, lineage.identity, self.system, self.ssh_port))
         if memory:
             vm.reconnect(self.deadline.limited(ANSWER_SECONDS, "the resumed guest's first answer"))
@@ -190,6 +193,7 @@ class Starter:
         started = time.monotonic()
         spec = self._spec(lineage, os_disk)
         machine = stack.enter_context(running(self.hypervisor, spec, self.deadline))
+        self.started(machine)
         vm = stack.enter_context(forwarded(machine, lineage.identity, self.system, self.ssh_port))
         self.phase("Connecting", "Building")
         vm.wait_for_first_answer(self.deadline)

@@ -6,6 +6,7 @@ to (SIGTERM, the control socket), or when an attached supervisor goes away (end-
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import sys
@@ -64,8 +65,12 @@ def run_job(job: Job, token: CancelToken) -> int:
         writer = RecordWriter(folder.path)
         journal.subscribe(writer)
         journal.subscribe(CustomizationLog(folder.path))
-        stack.enter_context(control.serve(folder.path, {"cancel": cancel}))
         run = Run(job, store, folder, journal, token, writer)
+
+        def screenshot(_: object) -> dict[str, str]:
+            return {"png": base64.b64encode(run.screenshot()).decode()}
+
+        stack.enter_context(control.serve(folder.path, {"cancel": cancel, "screenshot": screenshot}))
         finished = finished_by(run)
         journal.emit(finished)
         return finished.exit_code

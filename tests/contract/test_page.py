@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import threading
@@ -14,6 +15,7 @@ import requests
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
+from orchestrator.build import control
 from orchestrator.record import events as e
 from orchestrator.record.journal import Journal
 from orchestrator.record.record import RecordWriter
@@ -163,6 +165,26 @@ def test_artifacts_come_in_ranges(page: str, store: Store) -> None:
     part = requests.get(address, headers={"Range": "bytes=10-19"}, timeout=10)
     assert (part.status_code, part.content) == (206, bytes(range(10, 20)))
     assert requests.get(address, timeout=10).content == image.read_bytes()
+
+
+def test_the_screen_of_a_running_build_vm_is_shown(page: str, store: Store, tmp_path: Path) -> None:
+    """What the worker answers is the picture; a browser fetches it when somebody opens the part."""
+    png = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    )
+    with recorded(store, "seen") as (folder, journal):
+        address = f"{page}/ui/runs/{folder.id}/screen.png"
+        assert requests.get(address, timeout=10).status_code == 404
+        with control.serve(folder.path, {"screenshot": lambda _: {"png": base64.b64encode(png).decode()}}):
+            answer = requests.get(address, timeout=10)
+            assert (answer.headers["Content-Type"], answer.content) == ("image/png", png)
+        with control.serve(folder.path, {"screenshot": lambda _: {"error": "the build VM is not running"}}):
+            assert requests.get(address, timeout=10).status_code == 404
+        text = requests.get(f"{page}/ui/runs/{folder.id}", timeout=10).text
+        assert f'data-from="/ui/runs/{folder.id}/screen.png"' in text
+        finish(journal)
+    assert requests.get(address, timeout=10).status_code == 404
+    assert "screen.png" not in requests.get(f"{page}/ui/runs/{folder.id}", timeout=10).text
 
 
 def test_what_is_not_there_is_said(page: str) -> None:

@@ -148,6 +148,12 @@ def test_no_screen_unless_asked() -> None:
     assert domain.find("devices/video") is None
 
 
+def test_a_screen_for_screenshots_listens_nowhere() -> None:
+    domain = made(screen=True)
+    assert domain.find("devices/graphics") is None
+    assert attribute(domain, "devices/video/model", "type") == "vga"
+
+
 def test_the_screen_is_local_and_needs_a_password() -> None:
     domain = made(graphics=True, vnc_password="abcd1234")
     assert attribute(domain, "devices/graphics", "listen") == "127.0.0.1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from hypervisor.errors import UsageError
+from hypervisor.errors import InputError, UsageError
+from orchestrator.build.control import ask
 from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
 from orchestrator.service.page.shown import downloadable, newest_runs, run_shown
@@ -46,6 +48,7 @@ class Page:
             Route("/ui/assets/{name}", self._asset, methods=["GET"]),
             Route("/ui/runs/{run}", self._run, methods=["GET"]),
             Route("/ui/runs/{run}/live", self._live, methods=["GET"]),
+            Route("/ui/runs/{run}/screen.png", self._screen, methods=["GET"]),
             Route("/ui/runs/{run}/files/{path:path}", self._file, methods=["GET"]),
         ]
 
@@ -88,6 +91,17 @@ class Page:
 
         events: AsyncIterator[bytes] = follow(folder, int(asked), fragment=fragment, gone=request.is_disconnected)
         return StreamingResponse(events, media_type="text/event-stream", headers=HEADERS)
+
+    def _screen(self, request: Request) -> Response:
+        """What the build VM shows at this moment."""
+        folder = self._folder(request)
+        try:
+            png = ask(folder.path, {"do": "screenshot"}).get("png", "") if folder else ""
+        except InputError:
+            png = ""
+        if not png:
+            return self._missing("There is no build VM to look at now.")
+        return Response(base64.b64decode(png), media_type="image/png", headers=HEADERS)
 
     def _file(self, request: Request) -> Response:
         folder, path = self._folder(request), request.path_params["path"]

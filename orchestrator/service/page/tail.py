@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestrator.record.runs import RunFolder
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.05
 KEEP_ALIVE_SECONDS = 15.0
 FIRST_BYTES = 64 * 1024
 """So much of a log comes with the page itself; the whole of it is a download."""

@@ -3,6 +3,7 @@
 const log = document.getElementById("log");
 const state = document.getElementById("state");
 const said = document.getElementById("said");
+let ended = false;
 const LONGEST = 2_000_000; // characters: the whole log is a download
 if (log && log.dataset.live) {
   const source = new EventSource(log.dataset.live);
@@ -20,5 +21,27 @@ if (log && log.dataset.live) {
     if (said.textContent !== now) said.textContent = now; // for screen readers: one word, not the whole part
     state.querySelectorAll("details").forEach((each, index) => { each.open = Boolean(open[index]); });
   });
-  source.addEventListener("end", () => source.close());
+  source.addEventListener("end", () => { source.close(); ended = true; });
+}
+// The screen of the build VM: a picture every two seconds, while somebody looks.
+const SCREEN_MS = 2000;
+const screenBox = document.getElementById("screen");
+const shot = document.getElementById("shot");
+const screenSaid = document.getElementById("screen-said");
+let nextLook = 0;
+function look() {
+  clearTimeout(nextLook);
+  if (screenBox.open && !document.hidden) shot.src = `${shot.dataset.from}?${Date.now()}`;
+}
+function looked(text) {
+  shot.hidden = text !== "";
+  if (screenSaid.textContent !== text) screenSaid.textContent = text;
+  clearTimeout(nextLook);
+  if (!ended) nextLook = setTimeout(look, SCREEN_MS);
+}
+if (screenBox) {
+  screenBox.addEventListener("toggle", look);
+  document.addEventListener("visibilitychange", look);
+  shot.addEventListener("load", () => looked(""));
+  shot.addEventListener("error", () => looked(ended ? "It has ended." : "There is nothing to see now."));
 }
