@@ -116,6 +116,14 @@ def grant(size: Size, host: HostCapacity, *, strict: bool) -> Granted:
 
 
 @cache
+def common() -> tuple[Size, ...]:
+    """The sizes worth listing: the table, and of each rule the plain ones. By name."""
+    made = (size for name in _common_names() if (size := _by_rule(name)) is not None)
+    found = {size.name.lower(): size for size in (*made, *_table().values())}
+    return tuple(found[name] for name in sorted(found))
+
+
+@cache
 def _data() -> Mapping[str, Any]:
     return tomllib.loads(resources.files("orchestrator.plan").joinpath("sizes.toml").read_text(encoding="utf-8"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from orchestrator.template.arm.expression import Call, Expression, ExpressionError
 from orchestrator.template.arm.functions_azure import Scope
@@ -35,9 +35,22 @@ class Copies:
         return Copies({**self.index, name.lower(): index}, name.lower())
 
 
+class Live(Protocol):
+    """What a deployment that really runs knows and a check does not: `reference()`, `resourceGroup()` and their kin."""
+
+    def knows(self, name: str) -> bool:
+        """Whether the function `name` (lower case) is answered here."""
+
+    def call(self, call: Call, arguments: list[Any], context: Context) -> Any:
+        """The value; raises ExpressionError."""
+
+
 @dataclass(slots=True)
 class Context:
-    """What an expression can see. `notes` collects what an expression's value rests on that is not Azure's."""
+    """What an expression can see. `notes` collects what an expression's value rests on that is not Azure's.
+
+    `live` answers what only a deployment knows; without it such values are marked stand-ins.
+    """
 
     scope: Scope
     parameter: Callable[[str], Any]
@@ -48,6 +61,7 @@ class Context:
     copies: Copies = field(default_factory=Copies)
     lambdas: Mapping[str, Any] = field(default_factory=dict)
     notes: dict[str, None] = field(default_factory=dict)
+    live: Live | None = None
 
     def within(self, **changes: Any) -> Context:
         """The same context with some things changed; notes and budget stay shared."""

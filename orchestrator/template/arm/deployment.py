@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from orchestrator.template.arm.context import Context, Reported
+from orchestrator.template.arm.context import Context, Live, Reported
 from orchestrator.template.arm.evaluate import at, copy_loops, value_of
 from orchestrator.template.arm.expression import ExpressionError
 from orchestrator.template.arm.functions_azure import Scope
@@ -30,7 +30,7 @@ class Shared:
     """What all deployments of one file share.
 
     `target_version` stands in for an apiVersion nobody gave; `seen` counts imageTemplates resources as written,
-    `made` those that would be deployed.
+    `made` those that would be deployed. `live` answers what only a deployment knows.
     """
 
     report: Report
@@ -39,6 +39,7 @@ class Shared:
     target_version: str = ""
     seen: int = 0
     made: int = 0
+    live: Live | None = None
 
 
 class Deployment:
@@ -52,7 +53,15 @@ class Deployment:
         self.variables, self.looped = _variables(root.get("variables"))
         self.functions = _functions(root.get("functions"))
         self.values: dict[str, Any] = {}
-        self.context = Context(scope, self.parameter, self.variable, self.functions.get, shared.budget, shared.now)
+        self.context = Context(
+            scope,
+            self.parameter,
+            self.variable,
+            self.functions.get,
+            shared.budget,
+            shared.now,
+            live=shared.live,
+        )
         for name in given:
             if name.lower() not in self.parameters:
                 self.report.warning("AIB004", root, f"the template declares no parameter {name!r}")

@@ -127,6 +127,8 @@ def _access(tree: Access, context: Context) -> Any:
 
 def _call(call: Call, context: Context) -> Any:
     name = call.name.lower()
+    if context.live is not None and context.live.knows(name):
+        return context.live.call(call, [evaluate(argument, context) for argument in call.arguments], context)
     special = _SPECIAL.get(name)
     if special is not None:
         return special(call, context, evaluate)
@@ -161,20 +163,7 @@ def _call(call: Call, context: Context) -> Any:
 
 def _lost(name: str, arguments: list[Any]) -> bool:
     """Whether a function needs the structure of a value that only Azure knows."""
-    needs = (
-        "length",
-        "first",
-        "last",
-        "items",
-        "objectkeys",
-        "union",
-        "int",
-        "json",
-        "split",
-        "empty",
-        "base64tostring",
-    )
-    return name in needs and any(isinstance(argument, Unresolved) for argument in arguments)
+    return name in _NEEDS_STRUCTURE and any(isinstance(argument, Unresolved) for argument in arguments)
 
 
 @lru_cache(maxsize=256)  # the same slip is often made everywhere

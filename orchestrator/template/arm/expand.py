@@ -19,7 +19,7 @@ from orchestrator.template.report import Report
 
 MAX_NESTED = 20
 MAX_TEMPLATES = 800  # ARM's limit of resources in one deployment
-_NESTED_TYPE = "microsoft.resources/deployments"
+NESTED_TYPE = "microsoft.resources/deployments"
 _ONLY_ARM = frozenset({"copy", "condition", "dependsOn", "scope", "resources", "comments", "metadata"})
 
 
@@ -47,7 +47,7 @@ def _of_list(owner: Node, context: Context, run: Shared, depth: int) -> Iterator
     if listed is None:
         return
     for resource in listed.items() or [child for _, child in listed.members()]:
-        if resource.is_object and not _is_existing(resource):
+        if resource.is_object and not is_existing(resource):
             try:
                 yield from _of_resource(resource, context, run, depth)
             except RecursionError:
@@ -58,16 +58,16 @@ def _of_list(owner: Node, context: Context, run: Shared, depth: int) -> Iterator
 def _of_resource(resource: Node, context: Context, run: Shared, depth: int) -> Iterator[Found]:
     run.seen += looks_like_template(resource)
     loop = resource.get("copy")
-    turns: list[Context] = [context]
+    repeated: list[Context] = [context]
     if loop is not None and loop.is_object:
-        counted = _try(loop, lambda: _turns(loop, context), run)
-        turns = counted if isinstance(counted, list) else []
-    for turn in turns:
+        counted = _try(loop, lambda: turns(loop, context), run)
+        repeated = counted if isinstance(counted, list) else []
+    for turn in repeated:
         if run.made > MAX_TEMPLATES:
             return
         if not _wanted(resource, turn, run):
             continue
-        if resource.string("type").lower() == _NESTED_TYPE:
+        if resource.string("type").lower() == NESTED_TYPE:
             yield from _of_nested(resource, turn, run, depth + 1)
         elif looks_like_template(resource):
             run.made += 1
@@ -81,7 +81,7 @@ def _of_resource(resource: Node, context: Context, run: Shared, depth: int) -> I
             yield from _of_list(resource, turn, run, depth)
 
 
-def _turns(loop: Node, context: Context) -> list[Context]:
+def turns(loop: Node, context: Context) -> list[Context]:
     """The context of each turn of a resource's copy loop."""
     name, count = loop.get("name"), loop.get("count")
     if name is None or count is None:
@@ -237,6 +237,7 @@ def _pairs(node: Node | None) -> list[tuple[str, Node]]:
     return list(node.members()) if node is not None else []
 
 
-def _is_existing(resource: Node) -> bool:
+def is_existing(resource: Node) -> bool:
+    """Whether a resource of a template is only read, not deployed."""
     existing = resource.get("existing")
     return existing is not None and existing.value is True

@@ -90,6 +90,8 @@ def resource_id(scope: Scope, *arguments: Any) -> str:
         raise ExpressionError("resourceId() takes at most a subscription and a group before the type")
     group = before[-1] if before else scope.resource_group
     subscription_id = before[0] if len(before) == 2 else scope.subscription
+    if not group:  # a deployment to a subscription has none
+        return subscription_resource_id(scope, *arguments)
     return f"/subscriptions/{subscription_id}/resourceGroups/{group}/providers/{_path(kind, names)}"
 
 
