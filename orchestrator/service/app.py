@@ -34,7 +34,10 @@ from orchestrator.service.runs.runner import DetachedRunner, Runner, ScriptedRun
 from orchestrator.service.runs.runs import Runs
 from orchestrator.service.settings import Settings
 
-AREAS = ("health", "ui", "openapi", "scripts", "polls", "templates.area", "templates.outputs")
+AREAS = (
+    "health", "ui", "openapi", "scripts", "polls", "templates.area", "templates.outputs", "blobs", "subscriptions",
+    "groups", "listing", "providers", "compute", "resources.area",
+)  # fmt: skip
 """Modules of `orchestrator.service`, in the order in which their routes are tried."""
 
 

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import formatdate
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode, urlsplit
 from xml.sax.saxutils import escape
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
+
+from orchestrator.service.context import Context
+from orchestrator.service.envelope import ArmError
 
 ACCOUNT = "aib"
 VERSION = "2021-08-06"
@@ -51,18 +54,42 @@ class Blobs:
     def allows(self, container: str, name: str, query: Mapping[str, str]) -> bool:
         """Whether a query is a SAS of ours for reading this blob now."""
         fields = {key: query.get(key, "") for key in ("sv", "sr", "sp", "se")}
-        if not hmac.compare_digest(query.get("sig", ""), self._signature(container, name, fields)):
+        given = query.get("sig", "").encode("utf-8", "surrogatepass")
+        if not hmac.compare_digest(given, self._signature(container, name, fields).encode()):
             return False
         return datetime.strptime(fields["se"], _TIME).replace(tzinfo=UTC) > datetime.now(UTC)
+
+    def path_of(self, container: str, name: str) -> Path:
+        """The file of a blob; `ArmError` 404. A link or a folder in its place is not followed."""
+        path = self._file(container, name)
+        if path is None:
+            raise ArmError(404, "BlobNotFound", "The specified blob does not exist.", target="blobUri")
+        return path
+
+    def address(self, origin: str, uri: str) -> str:
+        """A `file://` URI of the folder as an address with a SAS; any other URI as it is."""
+        parts = urlsplit(uri)
+        path = Path(unquote(parts.path))
+        if parts.scheme != "file" or not path.is_relative_to(self._folder):
+            return uri
+        container, *name = path.relative_to(self._folder).parts
+        return self.sas_uri(origin, container, "/".join(name)) if name else uri
+
+    def _file(self, container: str, name: str) -> Path | None:
+        path = self._folder / container / name
+        try:
+            inside = path.is_file() and path.resolve().is_relative_to(self._folder.resolve())
+        except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+            return None
+        return path if inside else None
 
     async def _blob(self, request: Request) -> Response:
         container, name = request.path_params["container"], request.path_params["name"]
         if not self.allows(container, name, request.query_params):
             code = "AuthenticationFailed" if "sig" in request.query_params else "PublicAccessNotPermitted"
             return _error(request, 403 if "sig" in request.query_params else 409, code, "The SAS does not allow this.")
-        path = self._folder / container / name
-        # A signed name is one that this server chose; a link or a folder in its place is still not followed.
-        if not path.is_file() or not path.resolve().is_relative_to(self._folder.resolve()):
+        path = self._file(container, name)
+        if path is None:
             return _error(request, 404, "BlobNotFound", "The specified blob does not exist.")
         stat = path.stat()
         headers = {
@@ -77,6 +104,16 @@ class Blobs:
             # The SDK asks by this header alone; it means what `Range` means.
             request.scope["headers"] = [*request.scope["headers"], (b"range", wanted.encode("latin-1"))]
         return FileResponse(path, media_type="application/octet-stream", headers=headers)
+
+
+def of(context: Context) -> Blobs:
+    """The blobs of a server: the VHDs of its store."""
+    return Blobs(context.store.home / "vhds", context.entra.derived("blob sas"))
+
+
+def routes(context: Context) -> list[BaseRoute]:
+    """The area of the blob endpoint."""
+    return [*of(context).routes]
 
 
 def _error(request: Request, status: int, code: str, message: str) -> Response:

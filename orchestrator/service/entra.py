@@ -68,6 +68,11 @@ class Entra:
         public = self._key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         self._era = hmac.new(public, (secret or "").encode(), hashlib.sha256).hexdigest()[:16]
 
+    def derived(self, purpose: str) -> bytes:
+        """32 secret bytes for another purpose, the same as long as the key is the same."""
+        private = self._key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        return hmac.digest(private, purpose.encode(), "sha256")
+
     def token(self, name: str, audience: str, issuer: str, tenant: str = TENANT) -> str:
         """A signed bearer token (RS256) for `audience`, good for a day."""
         now = int(time.time())
@@ -137,6 +142,7 @@ class Entra:
                 "tenant": "common",
                 "identityProvider": "AAD",
             },
+            "vmImageAliasDoc": f"{base}/metadata/vm-image-aliases",
             "suffixes": {"storage": "core.windows.net"},
         }
         old = request.query_params.get("api-version", "") < "2019-05-01"
@@ -171,7 +177,7 @@ class Entra:
             return _refused("unsupported_grant_type", "only client_credentials: sign in with a service principal")
         if not form.get("client_id"):
             return _refused("invalid_request", "client_id is missing")
-        if self._secret is not None and not hmac.compare_digest(form.get("client_secret", ""), self._secret):
+        if self._secret is not None and not _same(form.get("client_secret", ""), self._secret):
             return _refused("invalid_client", "wrong client_secret: it is the token of this server")
         scope = form.get("scope") or form.get("resource") or f"{origin(request)}/.default"
         audience = scope.split(" ")[0].removesuffix(".default")
@@ -191,7 +197,7 @@ class Entra:
         known = request.headers.get("x-identity-header"), request.headers.get("metadata")
         if known[0] is None and (known[1] or "").lower() != "true":
             return _refused("invalid_request", "Required metadata header not specified")
-        if self._secret is not None and not hmac.compare_digest(known[0] or "", self._secret):
+        if self._secret is not None and not _same(known[0] or "", self._secret):
             return _refused("invalid_client", "wrong X-IDENTITY-HEADER: it is the token of this server")
         resource = request.query_params.get("resource")
         if not resource:
@@ -230,6 +236,11 @@ def _kept_key(path: Path) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey):
         raise HostError(f"{path} holds no RSA key", hint="Remove it; clients then sign in anew.")
     return key
+
+
+def _same(given: str, known: str) -> bool:
+    """Compared in constant time; letters beyond ASCII are no reason to fail."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), known.encode())
 
 
 def origin(request: Request) -> str:

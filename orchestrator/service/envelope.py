@@ -42,12 +42,16 @@ class ArmError(Exception):
         self.details = tuple(details)
         self.headers = dict(headers or {})
         self.provider_version = provider_version
+        self.additional: Sequence[Mapping[str, Any]] = ()
+        """`additionalInfo`, where a template is wrong: the place."""
 
     def error(self) -> dict[str, Any]:
         """`{"code", "message"}` and, where there is one, `target` and `details`: also for the body of an operation."""
         more: dict[str, Any] = {"target": self.target} if self.target else {}
         if self.details:
             more["details"] = list(self.details)
+        if self.additional:
+            more["additionalInfo"] = list(self.additional)
         return {"code": self.code, "message": self.message, **more}
 
     def body(self) -> dict[str, Any]:
