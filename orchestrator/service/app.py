@@ -36,7 +36,7 @@ from orchestrator.service.settings import Settings
 
 AREAS = (
     "health", "ui", "openapi", "scripts", "polls", "templates.area", "templates.outputs", "blobs", "subscriptions",
-    "groups", "listing", "providers", "compute", "resources.area",
+    "groups", "listing", "providers", "compute", "deployments.area", "resources.area",
 )  # fmt: skip
 """Modules of `orchestrator.service`, in the order in which their routes are tried."""
 
