@@ -29,6 +29,8 @@ IN_PROGRESS = "InProgress"
 MOST = 2000
 """Ended operations that are kept."""
 AT_ONCE = 8
+WAKE_SECONDS = 1.0
+"""How often who waits for an operation looks by himself, should nobody wake him."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Operations:
         self._retry_after = retry_after
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="operation")
         self._lock = threading.Lock()
+        self._ending = threading.Condition()
         self.judge: Callable[[Operation], Operation] = lambda operation: operation
         with files.translating("creating", folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -140,7 +143,16 @@ class Operations:
         """The operation has ended."""
         ended = replace(operation, status=status, ended=_now(), error=error.error() if error else None, output=output)
         self._write(ended)
+        with self._ending:
+            self._ending.notify_all()
         return ended
+
+    def wait(self, operation: Operation) -> Operation:
+        """The operation when it has ended, which `start` or `end` of this server brings about."""
+        with self._ending:
+            while not (now := self.get(operation.id) or replace(operation, status="Failed")).done:
+                self._ending.wait(WAKE_SECONDS)
+        return now
 
     def start(self, operation: Operation, work: Callable[[], Any]) -> None:
         """Do `work` in a thread: what it returns is the output, what it raises the error of the operation."""

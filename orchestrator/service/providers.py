@@ -103,10 +103,7 @@ class _Area:
         for kind in azure.providers()[namespace]:
             if kind in _WITHOUT_REGION:
                 continue
-            verbs = ["read"] if kind.endswith("runOutputs") else ["read", "write", "delete"]
-            if kind == "imageTemplates":
-                verbs += ["run/action", "cancel/action"]
-            found += [_operation(namespace, kind, verb) for verb in verbs]
+            found += [_operation(namespace, kind, verb) for verb in ("read", "write", "delete")]
         return JSONResponse({"value": found})
 
     def _set(self, request: Request, state: str) -> Response:

@@ -34,7 +34,7 @@ _ANY = Kind()
 _NOT_LISTED = frozenset(
     kind.lower() for kind in (arm_ids.RUN_OUTPUT, DEPLOYMENT, GROUP, roles.DEFINITION, roles.ASSIGNMENT)
 )
-RESERVED = frozenset({"microsoft.resources", "aib"})
+RESERVED = frozenset({"microsoft.resources", "microsoft.virtualmachineimages", "aib"})
 """Namespaces whose resources have routes of their own, and no others."""
 TRIES = 20
 
@@ -133,6 +133,8 @@ def delete(context: Context, target: Target) -> Resource | None:
 
     Raises `ArmError` where the service refuses.
     """
+    if target.namespace.lower() in RESERVED:
+        raise ArmError(405, "MethodNotAllowed", f"Resources of the type '{target.kind}' cannot be deleted in this way.")
     found = context.store.get(target.id)
     if found is None:
         return None

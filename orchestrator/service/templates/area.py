@@ -16,8 +16,10 @@ from orchestrator.service.context import Context
 from orchestrator.service.envelope import resource_not_found
 from orchestrator.service.paging import page
 from orchestrator.service.paths import ArmRoute
+from orchestrator.service.resources import owners
 from orchestrator.service.templates import patch, submit, versions
 from orchestrator.service.templates.form import template_form
+from orchestrator.service.templates.owner import Templates
 
 GROUP = f"/subscriptions/{{subscription}}/resourceGroups/{{group}}/providers/{versions.PROVIDER}"
 TEMPLATE = f"{GROUP}/imageTemplates/{{name}}"
@@ -26,6 +28,7 @@ TEMPLATE = f"{GROUP}/imageTemplates/{{name}}"
 def routes(context: Context) -> list[BaseRoute]:
     """Create, read, list, change, remove, run, cancel; and what operations there are."""
     area = _Area(context)
+    owners.register(arm_ids.TEMPLATE, Templates())
     return [
         ArmRoute(TEMPLATE, area.get, methods=["GET"]),
         ArmRoute(TEMPLATE, area.put, methods=["PUT"]),

@@ -11,7 +11,9 @@ from starlette.routing import BaseRoute
 from orchestrator.record import arm_ids
 from orchestrator.record.resources import Resource, resource_key
 from orchestrator.record.run_outputs import rest_form, run_outputs
+from orchestrator.service import blobs
 from orchestrator.service.context import Context
+from orchestrator.service.entra import origin
 from orchestrator.service.envelope import resource_not_found
 from orchestrator.service.paging import page
 from orchestrator.service.paths import ArmRoute
@@ -22,7 +24,12 @@ def routes(context: Context) -> list[BaseRoute]:
     """List and read."""
 
     def form(request: Request, output: Resource) -> dict[str, Any]:
-        return rest_form(output)
+        """A VHD of the store is downloaded from the blob endpoint, by a SAS made for whoever asks."""
+        shown = rest_form(output)
+        if "artifactUri" in shown["properties"]:
+            address = blobs.of(context).address(origin(request), str(shown["properties"]["artifactUri"]))
+            shown["properties"]["artifactUri"] = address
+        return shown
 
     def listed(request: Request) -> Response:
         template = find(context, request)
