@@ -51,6 +51,8 @@ class FileSystem:
     files: Mapping[str, bytes] = field(default_factory=dict)
     root: str | None = None
     """Where in it a system's root is ("" for the top, "/@" in a Btrfs subvolume); None when it has none."""
+    names: int = 0
+    """How many names it holds, listed or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,30 +126,31 @@ def parse(output: Path, total_limit: int) -> Inspection:
 def _assemble(members: Mapping[str, bytes]) -> Inspection:
     found = []
     for line in _text(members.get("out/file-systems", b"")).splitlines():
-        device, size, kind, state, detail = line.split("\t", 4)
-        entries = _entries(members.get(f"out/{device}.list", b""))
+        device, size, kind, state, names, detail = line.split("\t", 5)
         prefix = f"disk/{device}"
+        entries = _entries(members.get(f"out/{device}.list", b""), f"/{prefix}")
         files = {name[len(prefix) :]: data for name, data in members.items() if name.startswith(f"{prefix}/")}
         status: State = state if state in ("read", "empty", "skipped") else "not-inspected"  # type: ignore[assignment]  # narrowed by the test
-        found.append(FileSystem(device, int(size), kind, status, detail.strip(), entries, files, _root(entries)))
+        root = _root(entries)
+        found.append(FileSystem(device, int(size), kind, status, detail.strip(), entries, files, root, int(names)))
     if not found:
         raise InspectionError("the inspection VM saw no disk")
-    names = {f"/disk/{item.device}": item for item in found}
+    by_mount = {f"/disk/{item.device}": item for item in found}
     holders = []
     for raw in filter(None, members.get("out/holders", b"").split(b"\0")):
         path = _text(raw)
         base = "/".join(path.split("/")[:3])
-        holders.append(Inspection.name(names[base], path[len(base) :]) if base in names else path)
+        holders.append(Inspection.name(by_mount[base], path[len(base) :]) if base in by_mount else path)
     return Inspection(tuple(found), tuple(holders))
 
 
-def _entries(listing: bytes) -> dict[str, Entry]:
+def _entries(listing: bytes, prefix: str) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     words = listing.split(b"\0")
     for numbers, path, target in zip(words[0::3], words[1::3], words[2::3], strict=False):
         kind, mode, uid, gid, size, mtime = numbers.decode().split(" ")
         entry = Entry(kind, int(mode, 8), int(uid), int(gid), int(size), float(mtime), _text(target))
-        entries["/" + _text(path)] = entry
+        entries[_text(path).removeprefix(prefix)] = entry
     return entries
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from hypervisor.deadline import Deadline
 from hypervisor.process import run
+from hypervisor.qcow2_map import Piece, written
 from hypervisor.spec import DiskSpec
 
 _CHUNK = 4 * 1024 * 1024
@@ -23,12 +26,18 @@ class Hits:
     offsets: tuple[int, ...] = ()
 
 
-def scan(disk: DiskSpec, needles: Sequence[bytes], *, work: Path, deadline: Deadline) -> Mapping[bytes, Hits]:
+def scan(
+    disk: DiskSpec, needles: Sequence[bytes], *, work: Path, deadline: Deadline, base: Path | None = None
+) -> Mapping[bytes, Hits]:
     """Find `needles`, as they are and as UTF-16 (Windows), in everything that a guest could read from the disk.
 
-    What was never written is not read. Memory stays at a few MiB; `work` needs room for the disk's allocated data.
-    Raises `ProcessError` when the disk cannot be read, `DeadlineExceeded`, `Cancelled`.
+    What was never written is not read, nor what still is as in `base`, an image of the disk's backing chain that is
+    older than the needles. Memory stays at a few MiB; `work` needs room for the disk's allocated data where the disk
+    is not an uncompressed qcow2. Raises `ProcessError` when the disk cannot be read, `DeadlineExceeded`, `Cancelled`.
     """
+    pieces = written(disk.path, disk.format, base, deadline)
+    if pieces is not None:
+        return _search(_read(pieces, _CHUNK), needles, deadline)
     raw = work / "scan.raw"
     try:
         run(["qemu-img", "convert", "-f", disk.format, "-O", "raw", disk.path, raw], deadline=deadline)
@@ -39,19 +48,40 @@ def scan(disk: DiskSpec, needles: Sequence[bytes], *, work: Path, deadline: Dead
 
 def scan_raw(path: Path, needles: Sequence[bytes], deadline: Deadline, chunk: int = _CHUNK) -> Mapping[bytes, Hits]:
     """The same for a raw file, which may have holes."""
+    with path.open("rb") as stream:
+        return _search(_extents(stream.fileno(), chunk), needles, deadline)
+
+
+def _search(pieces: Iterable[tuple[int, bytes]], needles: Sequence[bytes], deadline: Deadline) -> Mapping[bytes, Hits]:
+    """`pieces` are (offset, bytes) in order; what adjoins is searched as one."""
     forms = [(needle, form) for needle in needles for form in {needle, needle.decode("latin-1").encode("utf-16-le")}]
     overlap = max((len(form) for _, form in forms), default=1) - 1
     found: dict[bytes, list[int]] = {needle: [] for needle in needles}
     tail, tail_end = b"", -1
-    with path.open("rb") as stream:
-        for at, data in _extents(stream.fileno(), chunk):
-            deadline.check("searching the disk for secrets")
-            window = tail + data if at == tail_end else data
-            start = at + len(data) - len(window)
-            for needle, form in forms:
-                found[needle] += _occurrences(window, form, start, new_from=at)
-            tail, tail_end = window[-overlap:] if overlap else b"", at + len(data)
+    for at, data in pieces:
+        deadline.check("searching the disk for secrets")
+        window = tail + data if at == tail_end else data
+        start = at + len(data) - len(window)
+        for needle, form in forms:
+            found[needle] += _occurrences(window, form, start, new_from=at)
+        tail, tail_end = window[-overlap:] if overlap else b"", at + len(data)
     return {needle: Hits(len(places), tuple(sorted(places)[:_KEPT])) for needle, places in found.items()}
+
+
+def _read(pieces: Iterable[Piece], chunk: int) -> Iterator[tuple[int, bytes]]:
+    """(offset on the disk, bytes) of all pieces, straight from the files that hold them."""
+    with ExitStack() as stack:
+        streams: dict[Path, IO[bytes]] = {}
+        for piece in pieces:
+            if piece.path not in streams:
+                streams[piece.path] = stack.enter_context(piece.path.open("rb", buffering=0))
+            done = 0
+            while done < piece.length:
+                data = os.pread(streams[piece.path].fileno(), min(chunk, piece.length - done), piece.offset + done)
+                if not data:
+                    break  # a cluster at the end of the file that was not written whole: the rest is zero
+                yield piece.start + done, data
+                done += len(data)
 
 
 def _extents(descriptor: int, chunk: int) -> Iterator[tuple[int, bytes]]:

@@ -1,16 +1,24 @@
 #!/bin/sh
-# First and only program of the inspection VM: reads the request at the start of the output disk (vdb), mounts what it
-# finds on the disk in question (vda) read-only and without replaying journals, lists it, and writes one tar over the
-# request. The last 512 bytes of the output disk say how it went. There is no network; names are never passed to a shell.
+# First and only program of the inspection VM: waits for its two disks, reads the request at the start of the output disk
+# (vdb), mounts what it finds on the disk in question (vda) read-only and without replaying journals, lists it, and
+# writes one tar over the request. The last 512 bytes of the output disk say how it went. There is no network; names are never passed to a shell.
 # Full paths below are GNU's programs: this shell prefers busybox's own.
 /bin/busybox --install -s /bin 2>/dev/null
 export PATH=/bin:/sbin:/usr/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-while read -r module; do
-    insmod "/modules/$module.ko" || echo "inspect: cannot load $module"
-done </modules/order
+mkdir /tmp/loaded
+
+load() { # load GROUP: the modules of a file system, and what they rest on, in order
+    [ -e "/modules/$1" ] || return 0
+    while read -r module; do
+        [ -e "/tmp/loaded/$module" ] && continue
+        : >"/tmp/loaded/$module"
+        insmod "/modules/$module.ko" || echo "inspect: cannot load $module"
+    done <"/modules/$1"
+}
+load boot
 
 finish() { # finish WORD TEXT: the verdict on the whole run, then off
     size=$(cat /sys/class/block/vdb/size)
@@ -20,16 +28,15 @@ finish() { # finish WORD TEXT: the verdict on the whole run, then off
     poweroff -f
 }
 
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    [ -b /dev/vda ] && [ -b /dev/vdb ] && break
-    sleep 0.1
-done
-[ -b /dev/vdb ] || { echo "inspect: no output disk"; poweroff -f; }
-[ -b /dev/vda ] || finish failed "the disk was not seen"
+# The disks may be plugged in later: whoever started this VM ends it when it is tired of waiting.
+until [ -b /dev/vda ] && [ -b /dev/vdb ]; do sleep 0.1; done
+serials=$(cat /sys/class/block/vda/serial)+$(cat /sys/class/block/vdb/serial)
+[ "$serials" = disk+output ] || { echo "inspect: the disks came as $serials"; poweroff -f; }
 
 dd if=/dev/vdb bs=65536 count=4 2>/dev/null | sed '/^end$/q' >/tmp/request
 limit=$(sed -n 's/^limit //p' /tmp/request)
 grep -q '^replay$' /tmp/request && replay=,noatime # the disk is a throw-away overlay then
+sed -n 's/^list //p' /tmp/request >/tmp/listed
 sed -n 's/^path //p' /tmp/request >/tmp/paths
 sed -n 's/^needle //p' /tmp/request >/tmp/needles
 case "$limit $(tail -n 1 /tmp/request)" in
@@ -37,12 +44,21 @@ case "$limit $(tail -n 1 /tmp/request)" in
 *) finish failed "the request is not complete" ;;
 esac
 
+names=0
+
 # file_system DEVICE TYPE STATE DETAIL: a line of the report
 file_system() {
-    printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$(($(cat "/sys/class/block/$1/size") * 512))" "$2" "$3" "$4" >>/out/file-systems
+    size=$(($(cat "/sys/class/block/$1/size") * 512))
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$size" "$2" "$3" "$names" "$4" >>/out/file-systems
+    names=0
+}
+
+matching() { # matching EXPRESSIONS NAMES: the names that one of the expressions fits, ended by NUL
+    LC_ALL=C /bin/grep -z -x -a -E -f "$1" "$2"
 }
 
 attach() { # attach DEVICE TYPE FOLDER: mount without writing, and without replaying a journal unless that was asked for
+    load "$2"
     case $2 in
     ext2 | ext3 | ext4) mount -t ext4 -o "ro${replay:-,noload}" "/dev/$1" "$3" ;;
     xfs) mount -t xfs -o "ro,nouuid${replay:-,norecovery}" "/dev/$1" "$3" ;;
@@ -78,19 +94,24 @@ look() { # look DEVICE: list it and note the files asked for
         return
     fi
     detail=$(stale "$1" "$type")
-    /usr/bin/find "$folder" -mindepth 1 -printf '%y %m %U %G %s %T@\0%P\0%l\0' >"/out/$1.list" 2>/tmp/said ||
+    # Names come with the folders that hold them; everything else of a file costs a look at its inode.
+    if ! /usr/bin/find "$folder" -mindepth 1 -print0 >/tmp/walked 2>/tmp/said; then
         detail="$detail could not list everything: $(head -c 200 /tmp/said | tr '\n\t' '  ')"
-    set -- "$1" "$type" "$folder" -false
-    while IFS= read -r pattern; do
-        set -- "$@" -o -path "$3$pattern"
-    done </tmp/paths
-    device=$1 type=$2 folder=$3
-    shift 3
-    /usr/bin/find "$folder" -type f -size "-$((limit + 1))c" '(' "$@" ')' -print0 >>/tmp/names 2>/dev/null
+    fi
+    names=$(tr -cd '\0' </tmp/walked | wc -c)
+    matching /tmp/listed /tmp/walked >/tmp/wanted
+    : >"/out/$1.list"
+    : >/tmp/candidates
+    if [ -s /tmp/wanted ]; then
+        /usr/bin/find -files0-from /tmp/wanted -maxdepth 0 -fprintf "/out/$1.list" '%y %m %U %G %s %T@\0%p\0%l\0' \
+            -type f -size "-$((limit + 1))c" -fprint0 /tmp/candidates 2>/tmp/said ||
+            detail="$detail could not look at everything: $(head -c 200 /tmp/said | tr '\n\t' '  ')"
+    fi
+    matching /tmp/paths /tmp/candidates >>/tmp/names
     if [ -s /tmp/needles ]; then
         /bin/grep -r -l -a -F -Z -D skip -f /tmp/needles "$folder" >>/out/holders 2>/dev/null
     fi
-    file_system "$device" "$type" read "$detail"
+    file_system "$1" "$type" read "$detail"
 }
 
 : >/out/file-systems

@@ -72,6 +72,8 @@ class Engine:
     """The index of the step to stop after, before anything is generalized or distributed."""
     ask: bool = False
     """Keep the state in which a step failed: somebody will be asked what to do."""
+    before_generalize: Callable[[], None] = lambda: None
+    """Called when the last step begins: what the proof needs can be made ready beside it."""
     _uncached: bool = field(default=False, init=False)
     _own_script: bool = field(default=False, init=False)
     _script_replaced: bool = field(default=False, init=False)
@@ -191,6 +193,8 @@ class Engine:
             self._entered = step.phase
             sub_state = "Validating" if step.phase == "Validating" else "Customizing"
             self.phase(step.phase, sub_state)
+        if step.phase == "Generalizing":
+            self.before_generalize()
         provisioner = vm.system.provisioner(step, vm.identity)
         output = f"steps/{step.index:02d}.out"
         total = len(self.plan.steps)

@@ -5,18 +5,16 @@ The service has no such proof; it leaves machine-id and cloud-init's state in ev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from hypervisor import rawscan
-from hypervisor.appliance import Appliance
-from hypervisor.connection import Hypervisor
 from hypervisor.deadline import Deadline
-from hypervisor.inspect import Inspection, InspectionError, read
+from hypervisor.inspect import Inspection, InspectionError, Request
 from hypervisor.rawscan import Hits
-from hypervisor.spec import AccelName, DiskSpec
+from hypervisor.spec import DiskSpec
 from orchestrator.build import leftovers, leftovers_windows
 from orchestrator.build.leftovers import Finding
 from provisioners.identity import BuildIdentity
@@ -58,39 +56,37 @@ class Proof:
         }
 
 
+Look = Callable[[DiskSpec, Request], Inspection]
+"""Reads a disk in an inspection VM."""
+
+
 def prove(
-    hypervisor: Hypervisor,
     disk: DiskSpec,
-    appliance: Appliance,
+    look: Look,
     *,
     identity: BuildIdentity,
     own_script: bool,
     work: Path,
     deadline: Deadline,
-    accel: AccelName = "tcg",
+    base: Path | None = None,
 ) -> Proof:
-    """Read the powered-off `disk` and judge it.
+    """Read the powered-off `disk` and judge it. `base`: the source image below it, which is older than any secret.
 
     A disk that the inspection VM cannot read at all gives "not-inspected" (or "failed", when the raw scan alone finds
     a secret); raises only for the host's own failures, `DeadlineExceeded` and `Cancelled`.
     """
     needles = (*identity.secrets(), *identity.guest_secrets(), *identity.traces())
-    hits = rawscan.scan(disk, needles, work=work, deadline=deadline)
+    hits = rawscan.scan(disk, needles, work=work, deadline=deadline, base=base)
     private = (*identity.secrets(), *identity.guest_secrets())
     # Which files hold a secret is asked only when there is one: searching every file takes long in a slow VM.
     # Words of UTF-16 cannot be asked for: their zeros would end the question.
     present = [needle for needle in private if hits[needle].count and b"\0" not in needle]
     try:
-        inspection = read(
-            hypervisor,
-            disk,
-            leftovers_windows.PATTERNS if identity.system == "windows" else leftovers.PATTERNS,
-            appliance=appliance,
-            work=work,
-            deadline=deadline,
-            needles=present,
-            accel=accel,
-        )
+        if identity.system == "windows":
+            request = Request(leftovers_windows.PATTERNS, present)
+        else:
+            request = Request(leftovers.PATTERNS, present, listed=leftovers.LISTED)
+        inspection = look(disk, request)
     except InspectionError as error:
         return judge(None, hits, identity, own_script=own_script, problem=error.message)
     return judge(inspection, hits, identity, own_script=own_script)
@@ -161,7 +157,7 @@ def _described(inspection: Inspection) -> Iterable[Mapping[str, Any]]:
             "size": found.size,
             "state": found.state,
             "detail": found.detail,
-            "names": len(found.entries),
+            "names": found.names,
         }
 
 

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 from hypervisor import accel, appliance
 from hypervisor.appliance import Appliance
-from hypervisor.connection import Hypervisor, check_uri, open_hypervisor
+from hypervisor.connection import check_uri, open_hypervisor
 from hypervisor.deadline import CancelToken, Deadline
 from hypervisor.errors import BuildError, HostError
 from hypervisor.machine import Machine
-from hypervisor.spec import AccelName
 from orchestrator.build.checkpoint_choice import find_step
 from orchestrator.build.distribute import RunOutput, distribute, overall_state
+from orchestrator.build.early_inspector import EarlyInspector
 from orchestrator.build.engine import Customized, Engine
 from orchestrator.build.export import Artifact
 from orchestrator.build.guest_choice import guest_system
 from orchestrator.build.guest_system import GuestSystem
 from orchestrator.build.job import Job
 from orchestrator.build.options import BuildOptions
-from orchestrator.build.proof import Proof, prove
+from orchestrator.build.proof import Look, Proof, prove
 from orchestrator.build.session import CachePolicy, Starter
 from orchestrator.build.template_status import TemplateStatus
 from orchestrator.plan.model import RunPlan
@@ -189,7 +189,11 @@ class Run:
         cache = self.store.home / "libvirt"
         with open_hypervisor(options.connect, cache=cache) as hypervisor, ExitStack() as hold:
             hypervisor.discard(self.folder.work)
-            engine = Engine(plan, self.folder, self.journal, deadline, self.phase, until, ask=options.on_error == "ask")
+            early = hold.enter_context(EarlyInspector(hypervisor, tools, self.folder.work, deadline, chosen.name))
+            engine = Engine(
+                plan, self.folder, self.journal, deadline, self.phase, until,
+                ask=options.on_error == "ask", before_generalize=early.start,
+            )  # fmt: skip
             starter = Starter(
                 hypervisor=hypervisor,
                 plan=plan,
@@ -214,29 +218,19 @@ class Run:
             if plan.source_validation_only:
                 return customized, ()
             self.phase("Inspecting", "Customizing")
-            proof = self._prove(hypervisor, customized, tools=tools, accel_name=chosen.name, deadline=deadline)
-            self._check(proof)
+            self._check(self._prove(plan, customized, early.read, deadline))
             # Before the connection closes: with it goes the work folder, whatever way this process ends.
             return customized, engine.export(customized)
 
-    def _prove(
-        self,
-        hypervisor: Hypervisor,
-        done: Customized,
-        *,
-        tools: Appliance,
-        accel_name: AccelName,
-        deadline: Deadline,
-    ) -> Proof:
+    def _prove(self, plan: RunPlan, done: Customized, look: Look, deadline: Deadline) -> Proof:
         return prove(
-            hypervisor,
             done.disk,
-            tools,
+            look,
             identity=done.identity,
             own_script=done.own_script,
             work=self.folder.work,
             deadline=deadline,
-            accel=accel_name,
+            base=plan.source.path,
         )
 
     def _check(self, proof: Proof) -> None:

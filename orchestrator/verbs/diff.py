@@ -12,7 +12,7 @@ from pathlib import Path
 from hypervisor import accel, appliance
 from hypervisor.connection import open_hypervisor
 from hypervisor.deadline import Deadline
-from hypervisor.inspect import Inspection, read
+from hypervisor.inspect import Inspection, Request, read
 from hypervisor.spec import DiskSpec
 from orchestrator.build import changes
 from orchestrator.build.changes import Changes
@@ -82,13 +82,12 @@ def _read(store: Store, where: Place, say: Callable[[str], None]) -> Inspection:
         return read(
             hypervisor,
             DiskSpec(checkpoint.disk, "qcow2"),
-            changes.READ,
+            # The guest was running: what its journal holds belongs to the disk.
+            Request(changes.READ, largest=changes.LARGEST, replay=True),
             appliance=tools,
             work=work,
             deadline=deadline,
             accel=chosen.name,
-            largest=changes.LARGEST,
-            replay=True,  # the guest was running: what its journal holds belongs to the disk
         )
 
 

@@ -13,7 +13,7 @@ from hypervisor.appliance import Appliance
 from hypervisor.bootdisk import copy_sparse
 from hypervisor.connection import Hypervisor, open_hypervisor
 from hypervisor.deadline import Deadline
-from hypervisor.inspect import Inspection, InspectionError
+from hypervisor.inspect import Inspection, InspectionError, Request
 from hypervisor.machine import DiskSpec
 from hypervisor.process import run
 
@@ -132,12 +132,10 @@ def found(
     result = inspect.read(
         hypervisor,
         disk,
-        ["*marker", "*/authorized_keys", "/etc/line*"],
+        Request(["*marker", "*/authorized_keys", "/etc/line*"], [NEEDLE], largest=65_536),
         appliance=built,
         work=tmp_path_factory.mktemp("work"),
         deadline=Deadline.after(300, "inspecting"),
-        needles=[NEEDLE],
-        largest=65_536,
     )
     assert disk.path.read_bytes() == before, "the disk was written to"
     return result
@@ -204,7 +202,7 @@ def test_a_disk_full_of_rubbish_is_not_inspected(hypervisor: Hypervisor, built: 
     rubbish.write_bytes(os.urandom(2 * MIB))
     deadline = Deadline.after(300, "inspecting")
     result = inspect.read(
-        hypervisor, DiskSpec(rubbish, "raw"), ["*"], appliance=built, work=tmp_path, deadline=deadline
+        hypervisor, DiskSpec(rubbish, "raw"), Request(["*"]), appliance=built, work=tmp_path, deadline=deadline
     )
     assert result.root is None
     assert not result.complete
@@ -218,7 +216,7 @@ def test_an_inspection_vm_that_crashes_is_an_error(hypervisor: Hypervisor, built
         inspect.read(
             hypervisor,
             DiskSpec(nothing, "raw"),
-            [],
+            Request([]),
             appliance=Appliance(built.kernel, broken),
             work=tmp_path,
             deadline=Deadline.after(300, "inspecting"),

@@ -12,6 +12,7 @@ from hypervisor import appliance, disk, seed
 from hypervisor.connection import Hypervisor, open_hypervisor
 from hypervisor.deadline import Deadline
 from hypervisor.machine import DiskSpec, MachineSpec, running
+from orchestrator.build.early_inspector import EarlyInspector
 from orchestrator.build.proof import Proof, prove
 from provisioners.communicators.base import Communicator
 from provisioners.communicators.ssh_connect import connect
@@ -61,11 +62,15 @@ def test_only_a_generalized_disk_is_proved(
     disk.create_overlay(tiny_image, "qcow2", tmp_path / "os.qcow2", None, deadline)
     seed.write_iso(tmp_path / "seed.iso", nocloud_documents(identity))
 
-    def proved(*, own_script: bool = False) -> Proof:
+    def proved(*, ready: bool = False) -> Proof:
         spec = DiskSpec(tmp_path / "os.qcow2", "qcow2")
-        return prove(
-            hypervisor, spec, tools, identity=identity, own_script=own_script, work=tmp_path, deadline=deadline
-        )
+        with EarlyInspector(hypervisor, tools, tmp_path, deadline, "tcg") as early:
+            if ready:
+                early.start()
+            return prove(
+                spec, early.read,
+                identity=identity, own_script=False, work=tmp_path, deadline=deadline, base=tiny_image,
+            )  # fmt: skip
 
     with guest(hypervisor, tmp_path, identity, deadline) as connection:
         assert connection.run("true", deadline=deadline).exit_code == 0
@@ -80,7 +85,7 @@ def test_only_a_generalized_disk_is_proved(
         # One root shell: after waagent there is no account left that could use sudo.
         script = f"sudo sh -c '{SCRUB}; /usr/sbin/waagent -force -deprovision+user && sync'"
         assert connection.run(script, deadline=deadline).exit_code == 0
-    after = proved()
+    after = proved(ready=True)
     assert after.failures == ()
     assert after.verdict == "warned"
     assert codes(after, "warning") >= {"sudoers", "machine-id", "cloud-init"}
