@@ -35,8 +35,8 @@ from orchestrator.service.runs.runs import Runs
 from orchestrator.service.settings import Settings
 
 AREAS = (
-    "health", "ui", "openapi", "scripts", "polls", "templates.area", "templates.outputs", "blobs", "subscriptions",
-    "groups", "listing", "providers", "compute", "deployments.area", "resources.area",
+    "health", "ui", "openapi", "scripts", "polls", "templates.area", "templates.outputs", "templates.triggers",
+    "blobs", "subscriptions", "groups", "listing", "providers", "compute", "deployments.area", "resources.area",
 )  # fmt: skip
 """Modules of `orchestrator.service`, in the order in which their routes are tried."""
 

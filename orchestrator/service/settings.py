@@ -40,6 +40,8 @@ class Settings:
     scripted: bool = False
     page_size: int = 100
     retry_after: int = 1
+    trigger_seconds: float = 2.0
+    """How often triggers look for newer versions of their sources."""
     largest_body: int = 4 * MIB
     """ARM's own limit for a request, in bytes."""
     body_seconds: float = 30.0

@@ -60,14 +60,14 @@ ISOLATED = "isolated"
 
 @dataclass
 class Runs:
-    """The run side of one server."""
+    """The run side of one server. `closing` is set when the server ends."""
 
     settings: Settings
     store: Store
     operations: Operations
     runner: Runner
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8, thread_name_prefix="cancel"))
-    _closing: threading.Event = field(default_factory=threading.Event)
+    closing: threading.Event = field(default_factory=threading.Event)
 
     # How things stand
 
@@ -231,7 +231,7 @@ class Runs:
             try:
                 control.ask(folder.path, {"do": "cancel"})
             except InputError:
-                return self._closing.is_set() or not folder.alive()
+                return self.closing.is_set() or not folder.alive()
             return True
 
         try:
@@ -252,7 +252,7 @@ class Runs:
 
     def close(self) -> None:
         """Let go; runs go on."""
-        self._closing.set()
+        self.closing.set()
         self._pool.shutdown(wait=True)
 
 

@@ -57,9 +57,12 @@ def on_stop(context: Context) -> None:
     context.runs.close()
 
 
-def find(context: Context, request: Request, since: str = "") -> Resource:
-    """The template of the path, with the truth about its run; `ArmError` 404. `since`: the first api-version of it."""
-    versions.check(request.state.api_version, since=since)
+def find(context: Context, request: Request, kind: str = "imageTemplates", since: str = "") -> Resource:
+    """The template of the path, with the truth about its run; `ArmError` 404.
+
+    `kind` is what is asked for, `since` the first api-version that has it.
+    """
+    versions.check(request.state.api_version, kind, since=since)
     scope, name = context.scope(request), request.path_params["name"]
     found = context.store.get(arm_ids.template_id(name, scope))
     if found is None:
@@ -111,7 +114,7 @@ class _Area:
         return self._context.operations.accepted(request, operation)
 
     def cancel(self, request: Request) -> Response:
-        template = find(self._context, request, since=versions.CANCEL)
+        template = find(self._context, request, "imageTemplates/cancel", versions.CANCEL)
         operation = self._context.runs.cancel(template, request.state.api_version)
         return self._context.operations.accepted(request, operation)
 
