@@ -203,6 +203,8 @@ def chunks(response: requests.Response, request: Request, offset: int) -> Iterat
             # read1: whatever is there. `iter_content` waits for a full chunk, so a trickle would outlast every limit.
             data: bytes = response.raw.read1(CHUNK, decode_content=True)
         if not data:
+            if request.deadline.token.cancelled:
+                request.check()  # the cancel ended the connection: this is not the end of the body
             break
         done += len(data)
         _check_size(request, done)

@@ -19,6 +19,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from hypervisor.deadline import CancelToken
 from hypervisor.errors import AibError, HostError
 from orchestrator.record import files
 from orchestrator.service.entra import origin
@@ -28,7 +29,8 @@ from orchestrator.service.faults import report_fault
 IN_PROGRESS = "InProgress"
 MOST = 2000
 """Ended operations that are kept."""
-AT_ONCE = 8
+AT_ONCE = 32
+"""Threads that work operations off; some wait for downloads."""
 WAKE_SECONDS = 1.0
 """How often who waits for an operation looks by himself, should nobody wake him."""
 
@@ -77,7 +79,7 @@ class Operation:
 
 
 class Operations:
-    """All operations of one server. `judge` says how one with a `run` stands now."""
+    """All operations of one server. `judge` says how one with a `run` stands now; `closing` ends what waits."""
 
     def __init__(self, folder: Path, retry_after: int) -> None:
         self._folder = folder
@@ -85,6 +87,7 @@ class Operations:
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="operation")
         self._lock = threading.Lock()
         self._ending = threading.Condition()
+        self.closing = CancelToken()
         self.judge: Callable[[Operation], Operation] = lambda operation: operation
         with files.translating("creating", folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -172,7 +175,8 @@ class Operations:
             self.end(operation, "Failed", ArmError(500, "InternalOperationError", message))
 
     def close(self) -> None:
-        """Let the threads come to their end."""
+        """Have the threads come to their end, soon."""
+        self.closing.cancel("the server has ended")
         self._pool.shutdown(wait=True, cancel_futures=False)
 
     def accepted(

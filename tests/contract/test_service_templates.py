@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 
+from orchestrator.record.store import Store
 from orchestrator.service.settings import Settings
 from tests.contract.arm_client import (
     GROUP,
@@ -359,6 +360,25 @@ def test_a_template_in_the_making_fails_when_the_server_ends(settings: Settings)
     with arm_server(settings) as again:
         shown = again.get(path).json()["properties"]
         assert shown["provisioningState"] == "Failed" and "submit it again" in shown["provisioningError"]["message"]
+
+
+def test_the_end_of_the_server_does_not_wait_for_a_download(settings: Settings, web: WebServer) -> None:
+    asked, go = threading.Event(), threading.Event()
+
+    def slowly(handler: Any) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        asked.set()
+        go.wait(60)
+
+    uri = web.on("/slow.sh", slowly)
+    with arm_server(settings) as arm:
+        assert arm.put(f"{TEMPLATES}/slow", sources(uri)).status_code == 201
+        assert asked.wait(30)
+    stored = Store(settings.home).get(f"{TEMPLATES}/slow")
+    go.set()
+    assert stored is not None and stored.properties["provisioningState"] == "Failed"
+    assert "The server ended" in stored.properties["provisioningError"]["message"]
 
 
 def test_identities_stay_as_they_were_given(arm: Arm) -> None:

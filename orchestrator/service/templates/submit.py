@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from hypervisor.deadline import Deadline
-from hypervisor.errors import AibError, UsageError
+from hypervisor.errors import AibError, Cancelled, UsageError
 from orchestrator.build.export import checksum_file
 from orchestrator.plan.catalogue import Catalogue
 from orchestrator.plan.config import Config
@@ -161,6 +161,8 @@ def _provision(request: Request, template_id: str, template: Template) -> None:
 
 def _in_service_words(error: AibError) -> ArmError:
     """E9 and E10 where the service has words for it; ours are in the details then."""
+    if isinstance(error, Cancelled):
+        return ArmError(500, "ServerError", INTERRUPTED)
     ours_ = f"{error.message} {error.hint}".strip()
     said = _SERVICE_SAYS.search(error.hint)
     if said is None:
@@ -171,7 +173,8 @@ def _in_service_words(error: AibError) -> ArmError:
 def _fetched(context: Context, template: Template) -> dict[str, str]:
     _find_source(context, template)
     settings, home = context.settings, context.store.home
-    deadline = Deadline.after(FETCH_SECONDS, "the time for fetching a template's scripts and files")
+    what = "the time for fetching a template's scripts and files"
+    deadline = Deadline.after(FETCH_SECONDS, what, context.operations.closing)
     credentials = Credentials(template.identities, Config.load(home), deadline)
     fetcher = Fetcher(
         FetchedStore(home),
