@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import socket
 import threading
 import time
@@ -56,11 +57,12 @@ def bed(make):
     return make()
 
 
-def certificate(begins: timedelta, ends: timedelta) -> tuple[bytes, bytes]:
-    """(certificate, key) in PEM, self-signed, valid from and until so long after now."""
+def certificate(begins: timedelta, ends: timedelta, *, address: str = "") -> tuple[bytes, bytes]:
+    """(certificate, key) in PEM, self-signed, valid from and until so long after now, for an address."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "pkrvm")])
     now = datetime.now(UTC)
+    names = [x509.IPAddress(ipaddress.ip_address(address))] if address else [x509.DNSName("pkrvm")]
     signed = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -69,6 +71,7 @@ def certificate(begins: timedelta, ends: timedelta) -> tuple[bytes, bytes]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + begins)
         .not_valid_after(now + ends)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )
     secret = key.private_bytes(
