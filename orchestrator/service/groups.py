@@ -136,10 +136,7 @@ class _Area:
         return JSONResponse(form(self._context, self._context.scope(request)))
 
     def exists(self, request: Request) -> Response:
-        try:
-            self._context.scope(request)
-        except ArmError as error:
-            return Response(status_code=error.status)
+        self._context.scope(request)
         return Response(status_code=204)
 
     def put(self, request: Request) -> Response:

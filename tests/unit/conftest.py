@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from tests.disks import small_disk_in
 
 
 @pytest.fixture(autouse=True)
@@ -89,18 +88,4 @@ def web() -> Iterator[WebServer]:
 @pytest.fixture(scope="session")
 def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A raw disk of 16 MiB as Azure's Debian images are laid out: BIOS boot code, ESP, ext4 root. Not to be changed."""
-    path = tmp_path_factory.mktemp("disk") / "disk.raw"
-    with path.open("wb") as file:
-        file.truncate(16 << 20)
-    parts = ["-n14:0:+3M", "-t14:ef02", "-n15:0:+4M", "-t15:ef00", "-n1:0:0", "-t1:8304"]
-    sgdisk = shutil.which("sgdisk", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
-    assert sgdisk, "gdisk is among the packages that make test installs"
-    subprocess.run([sgdisk, *parts, path], check=True, capture_output=True)
-    with path.open("r+b") as file:
-        file.write(b"\xeb\x63\x90" + b"boot code")
-        file.seek((8 << 20) + 1080)
-        file.write(b"\x53\xef")
-        file.seek(10 << 20)
-        file.write(os.urandom(1 << 20))
-    path.chmod(0o444)
-    return path
+    return small_disk_in(tmp_path_factory.mktemp("disk"))

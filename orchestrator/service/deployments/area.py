@@ -110,7 +110,8 @@ class _Area:
         return JSONResponse(form(self._found(request)))
 
     def exists(self, request: Request) -> Response:
-        return Response(status_code=204 if self._context.store.get(self._id(request)) is not None else 404)
+        self._found(request)
+        return Response(status_code=204)
 
     def put(self, request: Request) -> Response:
         asked = self._asked(request)

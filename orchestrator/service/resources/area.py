@@ -72,7 +72,8 @@ class _Area:
         return JSONResponse(self._form(request, engine.get(self._context, target)))
 
     def _head(self, _: Request, target: Target) -> Response:
-        return Response(status_code=204 if engine.find(self._context, target) is not None else 404)
+        engine.get(self._context, target)
+        return Response(status_code=204)
 
     def _put(self, request: Request, target: Target) -> Response:
         return self._write(request, target, bodies.read_object(request))

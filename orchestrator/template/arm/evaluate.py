@@ -103,10 +103,11 @@ def copy_loops(copies: Node, context: Context) -> list[tuple[str, int, Node]]:
 
 
 def loop_count(node: Node, context: Context) -> int:
-    """The checked count of a copy loop."""
+    """The checked count of a copy loop; its turns are charged, since what they repeat may cost nothing itself."""
     count = whole(value_of(node, context), "the count of a copy loop")
     if not 0 <= count <= MAX_COPIES:
         raise ExpressionError(f"a copy loop of {count}; ARM allows 0 to {MAX_COPIES}")
+    context.budget.spend(count)
     return count
 
 
@@ -136,6 +137,7 @@ def _call(call: Call, context: Context) -> Any:
     known = PURE.get(name)
     if known is not None:
         check_count(call, known, len(arguments))
+        context.budget.spend(_cost(name, arguments))
         if name in _STAND_INS:
             context.notes[_STAND_INS[name]] = None
         if name in ("string", "concat", "format", "join", "equals", "contains", "union", "intersection", "indexof"):
@@ -144,7 +146,11 @@ def _call(call: Call, context: Context) -> Any:
             context.budget.spend(len(text(arguments[0])) // 8)
         if _lost(name, arguments):
             return Unresolved(f"<{call.name}({', '.join(text(a) for a in arguments)})>")
-        return known[2](*arguments)
+        made = known[2](*arguments)
+        context.budget.spend(
+            len(made) if isinstance(made, list | dict) else len(made) // 64 if isinstance(made, str) else 0
+        )
+        return made
     scoped = SCOPED.get(name)
     if scoped is not None:
         check_count(call, scoped, len(arguments))
@@ -159,6 +165,14 @@ def _call(call: Call, context: Context) -> Any:
     if mine is not None:
         return _call_user_function(call, mine, arguments, context)
     raise ExpressionError(f"there is no function {call.name}()", call.offset, _suggest(call.name))
+
+
+def _cost(name: str, arguments: list[Any]) -> int:
+    """What reading the arguments costs: they may be large, and the same ones again and again."""
+    items = sum(len(argument) for argument in arguments if isinstance(argument, list | dict))
+    letters = sum(len(argument) for argument in arguments if isinstance(argument, str))
+    searched = items * items if name in ("union", "intersection") else 0
+    return items // 16 + (letters + searched) // 64
 
 
 def _lost(name: str, arguments: list[Any]) -> bool:

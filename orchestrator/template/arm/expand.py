@@ -168,7 +168,7 @@ def expand_node(node: Node, context: Context, run: Shared, *, top: bool = False)
 def _looped(loops: Node, context: Context, run: Shared) -> dict[str, Node]:
     """The arrays that a property `copy` makes."""
     made = _try(loops, lambda: copy_loops(loops, context), run)
-    if made is UNKNOWN:
+    if made is UNKNOWN or _try(loops, lambda: run.budget.make(sum(each[1] for each in made)), run) is UNKNOWN:
         return {}
     return {
         name: body.derive([expand_node(body, at(context, name, i), run) for i in range(count)])

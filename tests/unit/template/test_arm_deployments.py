@@ -109,6 +109,33 @@ def test_a_long_chain_of_variables_is_an_error_not_a_crash() -> None:
     assert not errors(inspected(deployment(variables=short, resource={"location": "[variables('v0')]"})))
 
 
+def test_loops_of_nothing_run_into_the_budget() -> None:
+    loops: Any = "x"
+    for number in range(4):
+        loops = {"copy": [{"name": f"l{number}", "count": 800, "input": loops}]}
+    for data in (
+        deployment(resource={"tags": loops}),
+        deployment(variables={"v": loops}, resource={"tags": "[variables('v')]"}),
+    ):
+        assert errors(inspected(data))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "map(range(0, 10000), lambda('i', range(0, 10000)))",
+        "map(range(0, 10000), lambda('i', toUpper(variables('long'))))",
+        "map(range(0, 10000), lambda('i', length(union(range(0, 1900), range(5, 1900)))))",
+        "map(range(0, 10000), lambda('i', max(range(0, 10000))))",
+    ],
+)
+def test_values_that_are_cheap_to_write_are_paid_for(call: str) -> None:
+    data = deployment(
+        variables={"long": "[padLeft('a', 10000, 'x')]"}, resource={"tags": f"[createObject('a', {call})]"}
+    )
+    assert any("too much work" in d.message for d in errors(inspected(data)))
+
+
 def test_doubling_variables_run_into_the_budget() -> None:
     variables = {f"v{i}": f"[createArray(variables('v{i + 1}'), variables('v{i + 1}'))]" for i in range(25)}
     variables["v25"] = "x"
