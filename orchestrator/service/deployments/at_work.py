@@ -133,18 +133,17 @@ class AtWork:
         self, asked: Requested, made: Plan, record: Record, operation: Operation, cancel: threading.Event
     ) -> None:
         try:
-            try:
-                Run(asked.world, asked.facts, cancel.is_set).deploy(made, record)
-                if record.state == "Succeeded" and asked.body.mode == "Complete":
-                    self._complete(asked, made, record)
-            except Exception as error:  # noqa: BLE001 -- the last door of the thread: a client must not poll for ever
-                place = report_fault(self._context.settings.home, error)
-                message = f"aib failed unexpectedly ({type(error).__name__}); please report {place}"
-                record.finish("Failed", {"code": "InternalServerError", "message": message})
-            self._context.operations.end(operation, record.state, _as_error(record.error))
-            self._forget_old(asked.level)
+            Run(asked.world, asked.facts, cancel.is_set).deploy(made, record)
+            if record.state == "Succeeded" and asked.body.mode == "Complete":
+                self._complete(asked, made, record)
+        except Exception as error:  # noqa: BLE001 -- the last door of the thread: a client must not poll for ever
+            place = report_fault(self._context.settings.home, error)
+            message = f"aib failed unexpectedly ({type(error).__name__}); please report {place}"
+            record.finish("Failed", {"code": "InternalServerError", "message": message})
         finally:
-            self._give_up(asked.id)
+            self._give_up(asked.id)  # who sees the operation's end may deploy again at once
+            self._context.operations.end(operation, record.state, _as_error(record.error))
+        self._forget_old(asked.level)
 
     def _complete(self, asked: Requested, made: Plan, record: Record) -> None:
         """Remove what the template does not name."""
