@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -204,11 +205,11 @@ class Operations:
         """`Azure-AsyncOperation`, `Retry-After` and, when wanted, `Location`."""
         query = f"?api-version={operation.api_version}"
         headers = {
-            "Azure-AsyncOperation": f"{origin(request)}{operation.path}{query}",
+            "Azure-AsyncOperation": f"{origin(request)}{quote(operation.path)}{query}",
             "Retry-After": str(self._retry_after),
         }
         if location:
-            headers["Location"] = f"{origin(request)}{operation.result_path}{query}"
+            headers["Location"] = f"{origin(request)}{quote(operation.result_path)}{query}"
         return headers
 
     def status_response(self, operation: Operation) -> Response:

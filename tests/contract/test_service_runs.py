@@ -18,6 +18,7 @@ from orchestrator.record import arm_ids, galleries
 from orchestrator.record.arm_ids import parse_gallery
 from orchestrator.record.run_outputs import set_last_run_status
 from orchestrator.service.settings import Settings
+from orchestrator.service.templates.documents import document_of
 from orchestrator.verbs.cancel import cancel
 from orchestrator.verbs.runs import list_runs, record_of
 from tests.contract.arm_client import GROUP, TEMPLATES, Arm, arm_server, error_of, template
@@ -111,6 +112,24 @@ def test_a_scripted_run_says_so(arm: Arm) -> None:
     layer = arm.context.store.layer(image.digest)
     assert layer is not None and layer.virtual_size == 1 << 20
     subprocess.run(["qemu-img", "check", "-f", "qcow2", layer.path], check=True, capture_output=True)
+
+
+def test_signatures_are_run_with_and_written_nowhere(arm: Arm) -> None:
+    line = "curl 'https://a.blob.core.windows.net/c/x?sv=1&sig=SECRET%2B%3D'"
+    body = template("signed", customize=[{"type": "Shell", "name": "hi", "inline": [line]}], tags={"a": "?sig=SECRET"})
+    path = arm.made("signed", body)
+    home = arm.context.settings.home
+    assert arm.put(path, body).status_code == 200
+    assert arm.ask("PATCH", path, {"tags": {"b": "c"}}).status_code == 202
+    template_ = arm.context.store.get(path)
+    assert template_ is not None
+    assert document_of(home, template_)["properties"]["customize"][0]["inline"] == [line]
+    assert arm.finished(arm.post(f"{path}/run"))["status"] == "Succeeded"
+    holding = [file for file in home.rglob("*") if file.is_file() and b"SECRET" in file.read_bytes()]
+    assert [file.parent.name for file in holding] == ["submissions"]
+    assert "SECRET" not in arm.get(path).text
+    arm.delete(path)
+    assert not any((home / "service" / "submissions").iterdir())
 
 
 def test_what_fails_says_how(arm: Arm) -> None:

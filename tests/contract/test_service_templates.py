@@ -215,6 +215,8 @@ def test_bodies_that_are_no_templates(arm: Arm) -> None:
         ({"location": "eastus"}, "ValidationFailed"),
         ({"location": "eastus", "properties": []}, "ValidationFailed"),
         ({"location": 5, "properties": {}}, "LocationRequired"),
+        (template() | {"location": "\U0001f600 here"}, "LocationNotAvailableForResourceType"),
+        (template() | {"location": "a/../b"}, "LocationNotAvailableForResourceType"),
         (template() | {"type": "Microsoft.Compute/images"}, "InvalidRequestContent"),
         (template() | {"name": "other"}, "InvalidRequestContent"),
         (template(customize=[[[]]]), "ValidationFailed"),
@@ -254,6 +256,10 @@ def settings(tmp_path: Path, token_key: Path) -> Settings:
     return Settings(tmp_path / "home", private_fetch=True, token_key=token_key)
 
 
+def files_with(home: Path, text: bytes) -> list[Path]:
+    return [file for file in home.rglob("*") if file.is_file() and text in file.read_bytes()]
+
+
 def sources(uri: str, sha256: str = "") -> dict[str, Any]:
     step = {"type": "Shell", "name": "s", "scriptUri": uri} | ({"sha256Checksum": sha256} if sha256 else {})
     return template("fetched", customize=[step])
@@ -271,8 +277,10 @@ def test_scripts_are_kept_as_they_were_at_submission(settings: Settings, web: We
         stored = arm.context.store.get(path)
         assert stored is not None
         assert stored.properties["aib"]["submission"]["payloads"] == {"/properties/customize/0": digest}
-    kept = [file for file in settings.home.rglob("*") if file.is_file() and b"SECRET" in file.read_bytes()]
-    assert kept == []
+        (kept,) = files_with(settings.home, b"SECRET")
+        assert kept.parent.name == "submissions" and kept.stat().st_mode & 0o777 == 0o600
+        assert arm.delete(path).status_code == 202
+        assert files_with(settings.home, b"SECRET") == []
 
 
 @pytest.mark.parametrize(

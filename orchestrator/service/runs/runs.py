@@ -35,14 +35,14 @@ from orchestrator.service.envelope import ArmError
 from orchestrator.service.operations import Operation, Operations
 from orchestrator.service.runs.runner import Runner
 from orchestrator.service.settings import Settings
-from orchestrator.service.templates import versions
+from orchestrator.service.templates import documents, versions
 from orchestrator.service.templates.check import load as load_document
 from orchestrator.service.templates.form import (
     ACTIVE,
     provisioning_state,
     run_state,
     run_status,
-    stored_document,
+    shown_document,
 )
 from orchestrator.verbs.runs import record_of
 from orchestrator.verbs.tidy import ENDED_STATES
@@ -141,7 +141,7 @@ class Runs:
             )
             raise ArmError(409, "OperationNotAllowed", message, provider_version=api_version)
         scope = arm_ids.parse(template.id).scope
-        whole = stored_document(template)
+        whole = documents.document_of(self.store.home, template)
         typed = load_document(whole, scope, str(submission(template)["apiVersion"]))
         need = need_of(typed, HostCapacity.measured())
         folder = self.store.new_run(template.name)
@@ -170,7 +170,7 @@ class Runs:
 
     def _claimed(self, template: Resource, folder: RunFolder, api_version: str, by: str) -> Operation:
         """The run is the template's: one of several that are asked for at once."""
-        files.publish_json(folder.template, stored_document(template))
+        files.publish_json(folder.template, shown_document(template))
 
         def claim(existing: Resource) -> Resource:
             refuse_unless_idle(existing, "run/action", api_version)

@@ -11,15 +11,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.plan.fetch import is_local, wanted_by
-from orchestrator.record.arm_ids import Scope
-from orchestrator.record.run_outputs import without_signatures
+from orchestrator.record.arm_ids import Scope, region
 from orchestrator.service.envelope import ArmError
 from orchestrator.service.settings import Settings
 from orchestrator.template.arm.functions_azure import Scope as DeploymentScope
 from orchestrator.template.diagnostics import Diagnostic, Severity
 from orchestrator.template.load import inspect_templates
 from orchestrator.template.model import Template, VhdTarget
-from orchestrator.template.schema.tables import RESOURCE_TYPE, is_strict
+from orchestrator.template.schema.tables import RESOURCE_TYPE, is_strict, regions
 from orchestrator.verbs import local_checks
 
 REVIEW = (
@@ -29,6 +28,8 @@ REVIEW = (
 READ_ONLY = ("provisioningState", "provisioningError", "lastRunStatus", "exactStagingResourceGroup", "aib")
 _ENVELOPE = ("location", "tags", "identity", "properties", "dependsOn", "comments")
 _SAYS = "; the service: "
+_REGION = re.compile(r"[a-z0-9]{1,40}")
+"""Any name that could be a region's: whether the service is there is a warning of the pre-flight (AIB013)."""
 _UNKNOWN = re.compile(r'unknown field "(.*)"')
 _WRITTEN = re.compile(r"(\S+) is written ")
 MOST_DETAILS = 50
@@ -36,7 +37,7 @@ MOST_DETAILS = 50
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A template without errors. `document` is what a run works with, without signatures; `template` still has them."""
+    """A template without errors: the whole document, and what it says. Both may hold signatures."""
 
     document: Mapping[str, Any]
     template: Template
@@ -60,8 +61,7 @@ def judge(body: Mapping[str, Any], name: str, version: str, scope: Scope, settin
     errors += _reach(template, settings)
     if errors:
         raise refused(errors, version)
-    clean: dict[str, Any] = without_signatures(whole)
-    return Judged(clean, template)
+    return Judged(whole, template)
 
 
 def load(whole: Mapping[str, Any], scope: Scope, version: str) -> Template:
@@ -79,6 +79,12 @@ def load(whole: Mapping[str, Any], scope: Scope, version: str) -> Template:
 def _check_envelope(body: Mapping[str, Any], name: str, version: str) -> None:
     if not isinstance(body.get("location"), str) or not body["location"].strip():
         raise ArmError(400, "LocationRequired", "The location property is required for this definition.")
+    if not _REGION.fullmatch(region(body["location"])):
+        message = (
+            f"The provided location '{body['location'][:60]}' is not available for resource type '{RESOURCE_TYPE}'. "
+            f"List of available regions for the resource type is '{','.join(sorted(regions()))}'."
+        )
+        raise ArmError(400, "LocationNotAvailableForResourceType", message)
     for key, here in (("type", RESOURCE_TYPE), ("name", name)):
         given = body.get(key)
         if given is not None and (not isinstance(given, str) or given.lower() != here.lower()):

@@ -77,8 +77,8 @@ def provisioning_state(resource: Resource) -> str:
     return "provisioned" if state == "Succeeded" else state.lower()
 
 
-def stored_document(resource: Resource) -> dict[str, Any]:
-    """The document of a submitted template, without signatures."""
+def shown_document(resource: Resource) -> dict[str, Any]:
+    """The document of a submitted template as its resource shows it, without signatures (see `documents`)."""
     version = str(submission(resource).get("apiVersion", ""))
     body = {"location": resource.location, "tags": dict(resource.tags), "properties": dict(resource.properties)}
     if "identity" in resource.extra:

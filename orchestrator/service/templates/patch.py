@@ -13,8 +13,7 @@ from orchestrator.record.run_outputs import submission, without_signatures
 from orchestrator.service.context import Context
 from orchestrator.service.envelope import ArmError
 from orchestrator.service.runs.runs import refuse_unless_idle
-from orchestrator.service.templates import check, versions
-from orchestrator.service.templates.form import stored_document
+from orchestrator.service.templates import check, documents, versions
 from orchestrator.service.templates.submit import conflict
 from orchestrator.template.schema.tables import older
 
@@ -25,14 +24,16 @@ def change(context: Context, template: Resource, body: Mapping[str, Any], versio
     if not submission(template):
         raise conflict(version)  # recorded by the command line: there is nothing that a run would be made from
     asked = _asked(body, version)
-    whole = {**stored_document(template), **{key: asked[key] for key in ("tags", "identity") if key in asked}}
+    home = context.store.home
+    whole = documents.document_of(home, template)
+    whole |= {key: asked[key] for key in ("tags", "identity") if key in asked}
     whole["properties"] = {**whole["properties"], **_properties(whole["properties"], asked, version)}
     scope = arm_ids.parse(template.id).scope
     # Judged by the newer of the two versions: what this one brings may be unknown to the one of the submission.
     before = str(submission(template)["apiVersion"])
     judged_by = before if older(version, before) else version
     judged = check.judge(whole, template.name, judged_by, scope, context.settings)
-    clean = without_signatures(judged.document)
+    clean, key = without_signatures(judged.document), documents.keep(home, judged.document)
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def changed(existing: Resource) -> Resource:
@@ -42,11 +43,17 @@ def change(context: Context, template: Resource, body: Mapping[str, Any], versio
         system = {"lastModifiedBy": by, "lastModifiedByType": "Application", "lastModifiedAt": now}
         extra["systemData"] = {**extra.get("systemData", {}), **system}
         aib = existing.properties.get("aib") or {}
-        kept = {**aib, "submission": {**submission(existing), "apiVersion": judged_by}}
+        kept = {**aib, "submission": {**submission(existing), "apiVersion": judged_by, "document": key}}
         properties = {**existing.properties, **clean["properties"], "aib": kept}
         return replace(existing, tags=dict(clean.get("tags") or {}), properties=properties, extra=extra)
 
-    return context.store.update(template.id, changed)
+    try:
+        done = context.store.update(template.id, changed)
+    except BaseException:
+        documents.forget(home, key)
+        raise
+    documents.forget(home, documents.key_of(template))
+    return done
 
 
 def _asked(body: Mapping[str, Any], version: str) -> Mapping[str, Any]:

@@ -28,14 +28,13 @@ from orchestrator.plan.platform_images import Urn, stored_versions
 from orchestrator.record import arm_ids
 from orchestrator.record.arm_ids import Scope
 from orchestrator.record.resources import Resource
-from orchestrator.record.run_outputs import ours, run_outputs, submission
+from orchestrator.record.run_outputs import ours, run_outputs, submission, without_signatures
 from orchestrator.record.store import Store
 from orchestrator.service.context import Context
 from orchestrator.service.envelope import ArmError
 from orchestrator.service.operations import Operation
 from orchestrator.service.runs.runs import refuse_unless_idle
-from orchestrator.service.templates import check, versions
-from orchestrator.service.templates.form import stored_document
+from orchestrator.service.templates import check, documents, versions
 from orchestrator.template.model import ManagedImage, PlatformImage, SharedImageVersion, Template
 
 FETCH_SECONDS = 4 * 3600.0
@@ -74,10 +73,20 @@ def put(request: Request, body: Mapping[str, Any]) -> Put:
     """Submit a template: it is Creating until its operation has ended. Raises `ArmError`."""
     context = request.context
     judged = check.judge(body, request.name, request.version, request.scope, context.settings)
+    key = documents.keep(context.store.home, judged.document)
+    try:
+        return _put(request, judged, key)
+    except BaseException:
+        documents.forget(context.store.home, key)
+        raise
+
+
+def _put(request: Request, judged: check.Judged, key: str) -> Put:
+    context = request.context
     existing = context.store.get(request.id)
     if existing is not None:
         existing = context.runs.fresh(existing)
-    made = _resource(request, judged)
+    made = _resource(request, judged, key)
     new = existing is None
 
     def change(found: Resource | None) -> Resource:
@@ -95,14 +104,15 @@ def put(request: Request, body: Mapping[str, Any]) -> Put:
 
     resource = context.store.upsert(request.id, change)
     if submission(resource).get("token") != submission(made)["token"]:
+        documents.forget(context.store.home, key)
         return Put(resource, new=False, operation=None)
     operation = context.operations.begin("Create", resource.id, **place(resource, request.version))
     context.operations.start(operation, lambda: _provision(request, resource.id, judged.template))
     return Put(resource, new, operation)
 
 
-def _resource(request: Request, judged: check.Judged) -> Resource:
-    whole, now = judged.document, _now()
+def _resource(request: Request, judged: check.Judged, key: str) -> Resource:
+    whole, now = without_signatures(judged.document), _now()
     system = {
         "createdBy": request.by,
         "createdByType": "Application",
@@ -112,7 +122,8 @@ def _resource(request: Request, judged: check.Judged) -> Resource:
         "lastModifiedAt": now,
     }
     identity = {"identity": whole["identity"]} if whole.get("identity") else {}
-    kept = {"apiVersion": request.version, "by": request.by, "token": secrets.token_hex(8), "payloads": {}}
+    kept: dict[str, Any] = {"apiVersion": request.version, "by": request.by, "token": secrets.token_hex(8)}
+    kept |= {"payloads": {}} | ({"document": key} if key else {})
     return Resource(
         request.id,
         arm_ids.TEMPLATE,
@@ -127,7 +138,8 @@ def _resource(request: Request, judged: check.Judged) -> Resource:
 def _refuse_unless_same(request: Request, found: Resource, judged: check.Judged) -> None:
     """E6, unless the request says what is there already (a choice: a deployment may be repeated)."""
     if found.properties.get("provisioningState") in ("Succeeded", "Creating"):
-        before = check.load(stored_document(found), request.scope, str(submission(found)["apiVersion"]))
+        whole = documents.document_of(request.context.store.home, found)
+        before = check.load(whole, request.scope, str(submission(found)["apiVersion"]))
         asked = {**judged.document, "location": arm_ids.region(str(judged.document["location"]))}
         now = check.load(asked, request.scope, request.version)
         if check.same(replace(before, name=""), replace(now, name="")):
@@ -242,6 +254,7 @@ def remove(context: Context, template: Resource, version: str) -> None:
 
     outputs = run_outputs(store, current.id)
     store.delete(current.id, only_if=still_idle)
+    documents.forget(store.home, documents.key_of(current))
     for output in outputs:
         _remove_staged(store, current.name, output)
     for child in reversed(store.list(under=current.id)):

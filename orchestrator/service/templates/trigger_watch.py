@@ -21,8 +21,8 @@ from orchestrator.record.store import Store
 from orchestrator.service.context import Context
 from orchestrator.service.envelope import ArmError
 from orchestrator.service.faults import report_fault
-from orchestrator.service.templates import check
-from orchestrator.service.templates.form import ACTIVE, run_status, stored_document
+from orchestrator.service.templates import check, documents
+from orchestrator.service.templates.form import ACTIVE, run_status
 from orchestrator.template.model import PlatformImage, SharedImageVersion, Template
 
 TRIGGER = "Microsoft.VirtualMachineImages/imageTemplates/triggers"
@@ -48,11 +48,13 @@ def newest(store: Store, template: Template) -> str:
     return there[-1].name if there else ""
 
 
-def typed(template: Resource) -> Template:
+def typed(store: Store, template: Resource) -> Template:
+    """What a submitted template says; `ArmError` 409 for one that never was."""
     if not submission(template):
         raise ArmError(409, "OperationNotAllowed", "A template that was never submitted cannot have a trigger.")
     scope = arm_ids.parse(template.id).scope
-    return check.load(stored_document(template), scope, str(submission(template)["apiVersion"]))
+    document = documents.document_of(store.home, template)
+    return check.load(document, scope, str(submission(template)["apiVersion"]))
 
 
 def watch(context: Context) -> None:
@@ -80,7 +82,7 @@ def _pull_one(context: Context, trigger: Resource) -> bool:
     template = context.store.get(trigger.id.rpartition("/triggers/")[0])
     if template is None or known.get("off") or not submission(template):
         return False
-    latest = newest(context.store, typed(template))
+    latest = newest(context.store, typed(context.store, template))
     if latest in ("", known.get("seen")):
         return False
     template = context.runs.fresh(template)

@@ -104,7 +104,7 @@ class _Area:
         region = [each for each in store.list(TRIGGER, under=subscription) if each.location == template.location]
         if len(region) >= MOST:
             raise _refused(f"there are {MOST} triggers in {template.location} already", version)
-        asked = typed(template)
+        asked = typed(store, template)
         _check_template(asked, version)
         return Resource(
             f"{template.id}/triggers/{name}",
