@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import logging.handlers
@@ -9,9 +10,10 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -61,9 +63,28 @@ class _Server(uvicorn.Server):
         if self.started:
             self._ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does; but clients that wait for nothing are cut off at once: TLS would wait for their goodbye."""
+        kept = list(self.server_state.connections)
+        _abort(connection for connection in kept if _is_idle(connection))
+        await super().shutdown(sockets)
+        _abort(kept)
+        await asyncio.sleep(0)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _is_idle(connection: Any) -> bool:
+    cycle = getattr(connection, "cycle", None)
+    return cycle is None or bool(cycle.response_complete)
+
+
+def _abort(connections: Iterable[Any]) -> None:
+    for connection in connections:
+        if (transport := getattr(connection, "transport", None)) is not None:
+            transport.abort()
 
 
 def serve(served: Served, ready: Callable[[], None]) -> None:
