@@ -2,15 +2,17 @@
 VENV := .venv
 AIB := $(VENV)/bin/aib
 FUZZ_SECONDS ?= 300
+FUZZ_EXAMPLES ?= 500
 PAIRS ?= 5
 
 .PHONY: help
 help:
 	@echo "make demo    build fixtures/templates/hello-linux.json to the end"
 	@echo "make test    run all tests (real virtual machines included)"
+	@echo "make test-az the Azure CLI, unmodified, against aib serve (installs 700 MB once)"
 	@echo "make check   linters, types and the tests that need no virtual machine"
 	@echo "make bench   time validate and builds beside Packer (PAIRS=5)"
-	@echo "make fuzz    fuzz the template loader and the expressions (FUZZ_SECONDS=300 each)"
+	@echo "make fuzz    fuzz the template loader and the expressions (FUZZ_SECONDS=300 each), and the endpoint"
 
 .PHONY: setup
 setup: $(VENV)/.installed
@@ -37,6 +39,10 @@ test: setup
 	$(VENV)/bin/pytest -n 2 --dist loadgroup -m "not alone"
 	$(VENV)/bin/pytest -m alone
 
+.PHONY: test-az
+test-az: setup
+	$(VENV)/bin/pytest tests/az
+
 .PHONY: check
 check: setup
 	$(VENV)/bin/ruff check .
@@ -49,6 +55,7 @@ check: setup
 bench: setup
 	$(VENV)/bin/python tests/bench/validate_bench.py
 	$(VENV)/bin/python tests/bench/build_bench.py --pairs $(PAIRS)
+	$(VENV)/bin/python tests/bench/serve_bench.py
 
 # atheris comes for Linux and macOS alone, and only this target needs it.
 .PHONY: fuzz
@@ -58,3 +65,4 @@ fuzz: setup
 	cd build/fuzz && for what in templates expressions; do \
 		../../$(VENV)/bin/python ../../tests/fuzz/fuzz_$$what.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 $$what || exit 1; \
 	done
+	AIB_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(VENV)/bin/pytest tests/contract/test_openapi.py

@@ -91,7 +91,7 @@ def _operation(route: Route, method: str, api_version: str) -> dict[str, Any]:
             "default": {"description": "Refused, as ARM words it.", "content": {_JSON: {"schema": _REF}}},
         },
     }
-    if not arm:
+    if not arm or method == "HEAD":
         described["responses"]["default"] = {"description": "Refused."}
     if arm:
         described["security"] = [{"token": []}]
