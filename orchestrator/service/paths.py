@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import uuid
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote
@@ -31,6 +32,9 @@ OURS = "_aib"
 OPEN = {("_aib", "health"), ("_aib", "openapi.json")}
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 LONGEST_PATH = 2048
+KNOWN_SECONDS = 30.0
+"""So long a token that was checked is not checked again: a signature costs more than reading a resource."""
+MOST_KNOWN = 256
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-[A-Za-z0-9]+)*")
 _BAD_SEGMENT = re.compile(r"[\\%\x00-\x1f\x7f-\x9f\ufffd]")
 _ENCODED_SEPARATOR = re.compile(rb"%(2f|5c|00)", re.IGNORECASE)
@@ -54,6 +58,7 @@ class FrontDoor:
         self._app = app
         self._context = context
         self._settings = context.settings
+        self._known: dict[str, tuple[Caller, float]] = {}
         self._hosts = LOOPBACK_NAMES | {host.lower() for host in context.settings.hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,10 +126,17 @@ class FrontDoor:
         if scheme.lower() != "bearer" or not token:
             message = "Authentication failed. The 'Authorization' header is missing or is no bearer token."
             raise ArmError(401, "AuthenticationFailed", message, headers=challenge)
+        known = self._known.get(token)
+        if known is not None and known[1] > time.monotonic():
+            return known[0]
         try:
-            return self._context.entra.caller(token.strip())
+            caller = self._context.entra.caller(token.strip())
         except BadToken as error:
             raise ArmError(401, "InvalidAuthenticationToken", f"{error}.", headers=challenge) from None
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[token] = caller, time.monotonic() + KNOWN_SECONDS
+        return caller
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         limit = self._settings.largest_body

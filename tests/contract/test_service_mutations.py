@@ -80,10 +80,10 @@ def mutated(chance: random.Random, value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_no_template_breaks_the_server(arm: Arm, seed: int) -> None:
     chance = random.Random(seed)
-    for _ in range(60):
+    for _ in range(40):
         version, path = chance.choice(tables().versions), f"{TEMPLATES}/m{chance.randrange(4)}"
         body = mutated(chance, chance.choice(WHOLE))
         if chance.random() < 0.2:
