@@ -11,12 +11,12 @@ from pathlib import Path
 from winrm.protocol import Protocol
 
 from hypervisor.deadline import Deadline
-from hypervisor.errors import AibError
+from hypervisor.errors import AibError, DeadlineExceeded
 from provisioners.communicators.base import CommandResult, CommunicatorError, ConnectionLost, OutputCallback
 from provisioners.communicators.clixml import ClixmlFilter
 from provisioners.communicators.winrm_requests import interrupt
 from provisioners.communicators.winrm_transfers import EchoTransfers, StdinTransfers, Transfers, UploadWay
-from provisioners.communicators.winrm_wire import Endpoint, InterruptedWait, NothingYet, Wire, WsmanFault
+from provisioners.communicators.winrm_wire import AnswerLost, Endpoint, InterruptedWait, NothingYet, Wire, WsmanFault
 
 CODE_PAGE = 65001
 CHUNK = 80 * 1024
@@ -38,6 +38,14 @@ _ENDED_BY_SHUTDOWN = {UNKNOWN_SHELL, 995, 1115, 0x800703E3, 0x8007045B}
 """Faults of a Receive that say: the command is gone, not because it ended."""
 
 
+class NoFreeShell(DeadlineExceeded):
+    """The service has no room for another command; `said` is how it put that."""
+
+    def __init__(self, message: str, fault: WsmanFault | NothingYet) -> None:
+        self.said = fault.message if isinstance(fault, WsmanFault) else "it is busy"
+        super().__init__(f"{message}; the last answer: {self.said}")
+
+
 class WinRMCommunicator:
     """Commands of a Windows guest. All run in one remote shell until `release`, which is made anew when the guest lost
     it, or says that it has served enough commands."""
@@ -46,6 +54,8 @@ class WinRMCommunicator:
         self._endpoint = endpoint
         self._wire = Wire(endpoint)
         self._shell: str | None = None
+        self._orphan: str | None = None
+        """A shell that was lost with its connection; the guest may still have it."""
         self._open = True
         self._transfers: Transfers = EchoTransfers(self) if upload == "packer" else StdinTransfers(self)
 
@@ -72,12 +82,18 @@ class WinRMCommunicator:
     ) -> CommandResult:
         """`run` with a standard input that comes in pieces, one message each; keep them under an envelope's size."""
         watch = _Watch(interrupted)
-        shell, started = self._start(command, deadline, interrupted)
+        try:
+            shell, started = self._start(command, deadline, interrupted)
+        except AnswerLost:  # of the command, which may run: it is lost like one that was cut off later
+            return CommandResult(None, connection_lost=True)
         try:
             self._send(shell, started, stdin, deadline, interrupted)
             code = self._receive(shell, started, output, deadline, watch)
-        except (InterruptedWait, ConnectionLost):
+        except InterruptedWait:  # the caller knows that the guest rebooted
             self._lose()
+            return CommandResult(None, connection_lost=True)
+        except ConnectionLost:
+            self._lose(self._shell)
             return CommandResult(None, connection_lost=True)
         except BaseException:
             self._end(shell, started)
@@ -86,7 +102,8 @@ class WinRMCommunicator:
         return CommandResult(code)
 
     def _start(self, command: str, deadline: Deadline, interrupted: Callable[[], bool] | None) -> tuple[str, str]:
-        """Open a shell where there is none, and start the command; `ConnectionLost` when nothing was started."""
+        """Open a shell where there is none, and start the command. `AnswerLost` when it may run, any other
+        `ConnectionLost` when nothing was started."""
         doing = "starting a command in the guest"
         if not self._open:
             deadline.check(doing)
@@ -100,16 +117,22 @@ class WinRMCommunicator:
 
         while True:
             try:
-                self._shell = self._shell or self._wire.call(_open_shell, limit, doing, interrupted)
-                return self._shell, self._wire.call(start, limit, doing, interrupted)
+                self._shell = self._shell or self._opened(limit, doing, interrupted)
+                return self._shell, self._wire.call(start, limit, doing, interrupted, once=True)
             except (WsmanFault, NothingYet) as fault:
                 self._renew_shell(fault, patience)
             except InterruptedWait as error:
                 self._lose()
                 raise ConnectionLost("the guest rebooted before the command was started") from error
             except ConnectionLost:
-                self._lose()
+                self._lose(self._shell)
                 raise
+
+    def _opened(self, limit: Deadline, doing: str, interrupted: Callable[[], bool] | None) -> str:
+        try:
+            return self._wire.call(_open_shell, limit, doing, interrupted)
+        except AnswerLost as error:
+            raise ConnectionLost(error.message, hint=error.hint) from error
 
     def _renew_shell(self, fault: WsmanFault | NothingYet, patience: Deadline) -> None:
         """What to do about a refused start: another shell, after a moment; raises when that will not help."""
@@ -123,7 +146,10 @@ class WinRMCommunicator:
             self.release()
         self._shell = None
         if code != UNKNOWN_SHELL:
-            patience.pause(POLL_SECONDS, "waiting for the guest's WinRM service to accept another command")
+            try:
+                patience.pause(POLL_SECONDS, "waiting for the guest's WinRM service to accept another command")
+            except DeadlineExceeded as error:
+                raise NoFreeShell(error.message, fault) from error
 
     def _send(
         self,
@@ -146,6 +172,7 @@ class WinRMCommunicator:
                         limit,
                         "sending the input of a command to the guest",
                         interrupted,
+                        once=True,
                     )
                     break
                 except WsmanFault as fault:
@@ -165,7 +192,11 @@ class WinRMCommunicator:
             watch.look()
             try:
                 stdout, stderr, code, done = self._wire.call(
-                    lambda protocol: protocol.get_command_output_raw(shell, command), deadline, doing, watch.interrupted
+                    lambda protocol: protocol.get_command_output_raw(shell, command),
+                    deadline,
+                    doing,
+                    watch.interrupted,
+                    once=True,
                 )
             except NothingYet:
                 continue
@@ -236,17 +267,22 @@ class WinRMCommunicator:
             try:
                 socket.create_connection((self._endpoint.host, self._endpoint.port), timeout=PROBE_SECONDS).close()
             except OSError:
-                self._lose()
+                self._lose(self._shell)
         return self._open
 
-    def _lose(self) -> None:
+    def _lose(self, orphan: str | None = None) -> None:
         self._open = False
         self._shell = None
+        self._orphan = orphan or self._orphan
         self._wire.drop()
 
     def close(self) -> None:
-        """Delete the shell and close the connection; safe to call twice."""
+        """Delete the shell and close the connection; safe to call twice. A shell whose connection was lost is deleted
+        over another one where the guest still answers, and its command with it; that takes 5 s at most."""
         self.release()
+        orphan, self._orphan = self._orphan, None
+        if orphan is not None:
+            self._delete(orphan, Deadline.after(GOODBYE_SECONDS, "the time for closing a shell"))
         self._lose()
 
 

@@ -15,7 +15,7 @@ from provisioners.communicators.base import (
     GuestGone,
     HostKeyMismatch,
 )
-from provisioners.communicators.winrm import WinRMCommunicator
+from provisioners.communicators.winrm import NoFreeShell, WinRMCommunicator
 from provisioners.communicators.winrm_tls import PinnedCertificate
 from provisioners.communicators.winrm_transfers import UploadWay
 from provisioners.communicators.winrm_wire import Auth, Endpoint
@@ -68,10 +68,12 @@ def connect(
         except CommunicatorError as error:
             last = error.message
         except DeadlineExceeded as error:
+            if isinstance(error, NoFreeShell):
+                last = error.said
             if deadline.over:
                 message = f"{deadline.what} is used up while {doing}{_after(last or SILENT)}"
                 raise DeadlineExceeded(message, hint=_HINT) from error
-            last = error.message
+            last = last if isinstance(error, NoFreeShell) else error.message
         try:
             deadline.pause(PAUSE_SECONDS, doing)
         except DeadlineExceeded as error:

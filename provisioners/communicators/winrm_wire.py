@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 import requests
+import urllib3
 from winrm.exceptions import (
     InvalidCredentialsError,
     WinRMError,
@@ -31,6 +32,7 @@ READ_SECONDS = 40
 """A guest that owes an answer for so much longer is gone."""
 POLL_SECONDS = 0.1
 
+NOT_SENT = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
 Answer = TypeVar("Answer")
 Auth = Literal["basic", "ntlm"]
 
@@ -43,7 +45,11 @@ class InterruptedWait(Exception):
     """The caller's own knowledge ended the wait."""
 
 
-class ClosedMeanwhile(ConnectionLost):
+class AnswerLost(ConnectionLost):
+    """The request was sent, and no answer came: whether it was done is not known."""
+
+
+class ClosedMeanwhile(AnswerLost):
     """The connection was closed before a byte of the answer came."""
 
 
@@ -114,17 +120,22 @@ class Wire:
         deadline: Deadline,
         doing: str,
         interrupted: Callable[[], bool] | None = None,
+        *,
+        once: bool = False,
     ) -> Answer:
-        """Do one exchange. Raises what `translated` makes of failures, `InterruptedWait`, and as the deadline says."""
+        """Do one exchange; one that must not be done twice is sent `once`, unless it was refused unread.
+
+        Raises what `translated` makes of failures, `InterruptedWait`, and as the deadline says.
+        """
         deadline.check(doing)
         try:
             answer = self._once(action, deadline, doing, interrupted)
-        except (AuthenticationRefused, ClosedMeanwhile, NoMessage):
+        except (AuthenticationRefused, ClosedMeanwhile, NoMessage) as error:
             # The service may close a connection that is idle, just when the next request is on its way; and NTLM
             # belongs to a connection, so that a new one needs a new login, and a message that was encrypted for the
             # old one is no message to it (HTTP 400).
             self.drop()
-            if not self._trusted:
+            if not self._trusted or (once and isinstance(error, ClosedMeanwhile)):
                 raise
             answer = self._once(action, deadline, doing, interrupted)
         except (WsmanFault, NothingYet):
@@ -206,12 +217,14 @@ def translated(error: Exception, endpoint: Endpoint, doing: str) -> Exception:
             )
         case requests.exceptions.SSLError():
             return _tls_trouble(error, endpoint, where)
+        case requests.exceptions.ConnectionError() if isinstance(_cause(error), NOT_SENT):
+            return ConnectionLost(f"{where} is not reachable: {_innermost(error)}")
         case requests.exceptions.Timeout():
-            return ConnectionLost(f"{where} accepted the connection and did not answer while {doing}")
+            return AnswerLost(f"{where} accepted the connection and did not answer while {doing}")
         case requests.exceptions.ConnectionError() if "closed connection without" in _innermost(error):
             return ClosedMeanwhile(f"{where} closed the connection while {doing}")
         case requests.exceptions.RequestException() | OSError():
-            return ConnectionLost(f"{where} is not reachable: {_innermost(error)}")
+            return AnswerLost(f"{where} broke off while {doing}: {_innermost(error)}")
         case WinRMTransportError():
             kind = NoMessage if error.code == 400 else CommunicatorError
             return kind(
@@ -233,6 +246,12 @@ def _tls_trouble(error: Exception, endpoint: Endpoint, where: str) -> Communicat
     if "EOF" in text or "reset" in text:  # a forwarded port with nobody behind it
         return ConnectionLost(f"{where} closed the connection in the TLS handshake")
     return CommunicatorError(f"{where} and this host could not agree on TLS: {text}", hint="is it an HTTP listener?")
+
+
+def _cause(error: BaseException) -> object:
+    """What urllib3 says of it."""
+    inner = error.args[0] if error.args else None
+    return getattr(inner, "reason", inner)
 
 
 def _innermost(error: BaseException) -> str:

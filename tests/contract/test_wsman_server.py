@@ -345,10 +345,9 @@ def test_the_troubles(served):
     trouble.reset = {"Create": 1}
     with pytest.raises(ConnectionResetError):
         Client(served.port).create()
-    trouble.short = {"Create"}
+    trouble.short = {"Create": 1}
     with pytest.raises(http.client.IncompleteRead):
         Client(served.port).create()
-    trouble.short = set()
     trouble.faults = {"Create": [faults.BUSY, 1234]}
     assert [Client(served.port).create().code for _ in range(3)] == [faults.BUSY, 1234, None]
     trouble.mute = True
