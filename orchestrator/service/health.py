@@ -19,13 +19,13 @@ RESET_SECONDS = 30.0
 
 def routes(context: Context) -> list[BaseRoute]:
     """`/_aib/health` and `/_aib/reset`."""
-    settings = context.settings
+    settings, release = context.settings, version("aib")
 
     def health(_: Request) -> Response:
         return JSONResponse(
             {
                 "status": "ok",
-                "version": version("aib"),
+                "version": release,
                 "pid": os.getpid(),
                 "inMemory": settings.in_memory,
                 "scripted": settings.scripted,

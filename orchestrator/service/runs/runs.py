@@ -45,7 +45,7 @@ from orchestrator.service.templates.form import (
     shown_document,
 )
 from orchestrator.verbs.runs import record_of
-from orchestrator.verbs.tidy import ENDED_STATES
+from orchestrator.verbs.tidy import ENDED_STATES, tidy
 from orchestrator.views.customization_log import rewrite_logs
 
 LOST = "The processes of this run were ended (was this machine shut down?)"
@@ -245,6 +245,8 @@ class Runs:
 
     def adopt(self) -> None:
         """After a start: close what died meanwhile, and ask again those that were to be cancelled."""
+        if not self.settings.scripted:
+            tidy(self.store)
         for template in self.store.list(arm_ids.TEMPLATE):
             found = self.fresh(template)
             if run_status(found).get("runState") == "Canceling":
