@@ -56,6 +56,7 @@ bench: setup
 	$(VENV)/bin/python tests/bench/validate_bench.py
 	$(VENV)/bin/python tests/bench/build_bench.py --pairs $(PAIRS)
 	$(VENV)/bin/python tests/bench/serve_bench.py
+	$(VENV)/bin/python tests/bench/upload_bench.py
 
 # atheris comes for Linux and macOS alone, and only this target needs it.
 .PHONY: fuzz
