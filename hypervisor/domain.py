@@ -12,6 +12,7 @@ from hypervisor.errors import HostError
 from hypervisor.spec import DiskSpec, MachineSpec
 
 METADATA_NAMESPACE = "urn:aib:machine:1"
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 NET_ALIAS = "ua-net0"
 # A slot of its own on the root bus: the guest's name for the card (enp0s16) does not depend on the number of disks.
 NET_SLOT = "0x10"
@@ -19,6 +20,7 @@ SPARE_PORTS = 4  # q35 takes a new disk at run time only in a root port that was
 _FORMATS = ("qcow2", "raw", "vpc", "vmdk")
 
 ET.register_namespace("aib", METADATA_NAMESPACE)
+ET.register_namespace("qemu", QEMU_NAMESPACE)
 
 
 def domain_xml(spec: MachineSpec, *, emulator: Path, root: Path, dac_label: str = "") -> str:
@@ -51,7 +53,26 @@ def domain_xml(spec: MachineSpec, *, emulator: Path, root: Path, dac_label: str 
     if dac_label:
         label = ET.SubElement(domain, "seclabel", type="static", model="dac", relabel="no")
         _text(label, "label", dac_label)
+    if spec.network == "isolated":
+        _isolated(domain, spec, isolated_socket(root, spec.uuid))
     return ET.tostring(domain, encoding="unicode")
+
+
+def mac(spec: MachineSpec) -> str:
+    """The MAC address of the VM in an isolated network, where it is alone: QEMU's usual one when none is asked for."""
+    return spec.mac or "52:54:00:12:34:56"
+
+
+def isolated_socket(root: Path, uuid: str) -> Path:
+    """Where QEMU finds the isolated network of the VM `uuid`."""
+    return root / f"net-{uuid[:8]}"
+
+
+def move_isolated(domain: ET.Element, path: Path) -> None:
+    """Let a saved domain find its isolated network at `path`; nothing happens to one that has none."""
+    for argument in domain.iterfind(f"{{{QEMU_NAMESPACE}}}commandline/{{{QEMU_NAMESPACE}}}arg"):
+        if argument.get("value", "").startswith("stream,"):
+            argument.set("value", _stream(path))
 
 
 def disk_xml(disk: DiskSpec, target: str) -> str:
@@ -171,7 +192,7 @@ def _disk(disk: DiskSpec, target: str, bus: str = "virtio") -> ET.Element:
 
 
 def _interface(devices: ET.Element, spec: MachineSpec) -> None:
-    if spec.network == "none":
+    if spec.network in ("none", "isolated"):  # libvirt 9 knows no interface that is a UNIX socket: see _isolated
         return
     if spec.network == "user":
         interface = ET.SubElement(devices, "interface", type="user")
@@ -184,3 +205,16 @@ def _interface(devices: ET.Element, spec: MachineSpec) -> None:
     ET.SubElement(interface, "alias", name=NET_ALIAS)
     ET.SubElement(interface, "rom", enabled="no")  # nothing boots from the network
     ET.SubElement(interface, "address", type="pci", domain="0x0000", bus="0x00", slot=NET_SLOT, function="0x0")
+
+
+def _isolated(domain: ET.Element, spec: MachineSpec, path: Path) -> None:
+    """The same card in the same slot, whose other end is a socket that takes QEMU's frames."""
+    card = f"virtio-net-pci,netdev=host{NET_ALIAS},id={NET_ALIAS},bus=pcie.0,addr={NET_SLOT},romfile=,mac={mac(spec)}"
+    commandline = ET.SubElement(domain, f"{{{QEMU_NAMESPACE}}}commandline")
+    for value in ("-netdev", _stream(path), "-device", card):
+        ET.SubElement(commandline, f"{{{QEMU_NAMESPACE}}}arg", value=value)
+
+
+def _stream(path: Path) -> str:
+    # A comma in a path is doubled in QEMU's options.
+    return f"stream,id=host{NET_ALIAS},server=off,addr.type=unix,addr.path={str(path).replace(',', ',,')}"

@@ -53,7 +53,8 @@ def running(hypervisor: Hypervisor, spec: MachineSpec, deadline: Deadline) -> It
     fresh_log(spec.console_log)
     hypervisor.expect(spec.uuid)
     with contextlib.ExitStack() as stack:
-        machine = Machine(hypervisor, spec, _create(hypervisor, spec, xml), deadline)
+        net = stack.enter_context(network.opened(spec, hypervisor.root))
+        machine = Machine(hypervisor, spec, _create(hypervisor, spec, xml), deadline, net)
         stack.callback(machine.close)
         machine.start()
         yield machine
@@ -79,8 +80,11 @@ def fresh_log(path: Path) -> None:
 class Machine:
     """A running VM. All methods may be called from any thread."""
 
-    def __init__(self, hypervisor: Hypervisor, spec: MachineSpec, domain: Any, deadline: Deadline) -> None:
+    def __init__(
+        self, hypervisor: Hypervisor, spec: MachineSpec, domain: Any, deadline: Deadline, net: network.Network
+    ) -> None:
         self.spec = spec
+        self._network = net
         self.domain = domain
         found = hypervisor.qemu_processes(spec.uuid)
         self.qemu_pid = found[0] if found else 0  # 0: not visible to us (a daemon's, under another user)
@@ -133,11 +137,11 @@ class Machine:
     def forward(self, guest_port: int, host_port: int = 0) -> tuple[str, int]:
         """Address and port of the host side by which `guest_port` can be reached.
 
-        User-mode network: 127.0.0.1 and a free port (or `host_port`; HostError when it is taken). libvirt network: the
-        guest's own address, waited for until it has a lease.
+        User-mode and isolated network: 127.0.0.1 and a free port (or `host_port`; HostError when it is taken). libvirt
+        network: the guest's own address, waited for until it has a lease.
         """
-        if self.spec.network == "user":
-            return network.LOOPBACK, network.add_forward(self.domain, guest_port, host_port)
+        if self.spec.network in ("user", "isolated"):
+            return network.LOOPBACK, self._network.forward(self.domain, guest_port, host_port)
         if self.spec.network == "none":
             raise HostError(f"the VM {self.spec.name} has no network: its port {guest_port} cannot be reached")
         return self._lease(), guest_port

@@ -32,6 +32,7 @@ PACKAGES: Mapping[str, str] = {
     "mkfs.vfat": "dosfstools",
     "mmdebstrap": "mmdebstrap",
     "newuidmap": "uidmap",
+    "passt": "passt",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
     "setpriv": "util-linux",

@@ -12,9 +12,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
+from hypervisor import network
 from hypervisor.connection import Hypervisor
 from hypervisor.deadline import Deadline
-from hypervisor.domain import METADATA_NAMESPACE
+from hypervisor.domain import METADATA_NAMESPACE, isolated_socket, move_isolated
 from hypervisor.errors import HostError
 from hypervisor.libvirt_errors import translated
 from hypervisor.machine import Machine, fresh_log
@@ -73,11 +74,12 @@ def restored(
     with hypervisor.calling(f"reading {memory}"):
         saved = hypervisor.handle.saveImageGetXMLDesc(str(memory), 0)
     xml = _moved(saved, spec, hypervisor, nvram)
-    with hypervisor.calling(f"resuming the VM {spec.name}"):
-        hypervisor.handle.restoreFlags(str(memory), xml, libvirt.VIR_DOMAIN_SAVE_PAUSED)
-        domain = hypervisor.handle.lookupByUUIDString(spec.uuid)
     with contextlib.ExitStack() as stack:
-        machine = Machine(hypervisor, spec, domain, deadline)
+        net = stack.enter_context(network.opened(spec, hypervisor.root))
+        with hypervisor.calling(f"resuming the VM {spec.name}"):
+            hypervisor.handle.restoreFlags(str(memory), xml, libvirt.VIR_DOMAIN_SAVE_PAUSED)
+            domain = hypervisor.handle.lookupByUUIDString(spec.uuid)
+        machine = Machine(hypervisor, spec, domain, deadline, net)
         stack.callback(machine.close)
         machine.start()
         yield machine
@@ -106,6 +108,7 @@ def _moved(saved: str, spec: MachineSpec, hypervisor: Hypervisor, nvram: Path | 
     for path in ("devices/serial/source", "devices/console/source"):
         for element in domain.findall(path):
             element.set("path", str(spec.console_log))
+    move_isolated(domain, isolated_socket(hypervisor.root, spec.uuid))
     variables = domain.find("os/nvram")
     if variables is not None:
         target = hypervisor.root / "lib" / "qemu" / "nvram" / f"{spec.name}_VARS.fd"

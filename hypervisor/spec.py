@@ -32,7 +32,8 @@ class MachineSpec:
     """A VM before it exists.
 
     `console_log`: where the serial console is kept (made anew). `network`: "user" (QEMU's own, the guest reaches the
-    host's loopback as 10.0.2.2), "none", or the name of a libvirt network (session and system connections only).
+    host's loopback as 10.0.2.2), "isolated" (through passt: it reaches no address of the host and no metadata service),
+    "none", or the name of a libvirt network (session and system connections only).
     `mac` and `uuid`: chosen when empty. `run_id` is written into the domain's metadata. With `kernel` the VM boots it
     directly instead of the first disk. `screen`: a VGA card, for screenshots; `graphics`: one that VNC shows too, on
     127.0.0.1 under a password. `tpm`: an emulated TPM 2.0 (swtpm).

@@ -221,10 +221,14 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "by necessity",
     ),
     Behaviour(
-        "network-user-mode",
-        "different",
-        "User-mode networking: the build VM can reach services on this host's loopback at 10.0.2.2",
-        "QEMU",
+        "network-user-mode", "different",
+        "User-mode networking: the build VM can reach services on this host's loopback at 10.0.2.2; `--network "
+        "isolated` forbids it", "QEMU",
+    ),
+    Behaviour(
+        "network-isolated", "different",
+        "Isolated networking: the build VM has IPv4 alone, and reaches no address of this host and no metadata service",
+        "choice; frame_filter lists the addresses",
     ),
     Behaviour(
         "vnet-ignored",

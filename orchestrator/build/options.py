@@ -22,7 +22,10 @@ there (as the service's Packer of the template's api-version did, or one of the 
 class BuildOptions:
     """Options of `aib build`; JSON-able, because the worker process gets them through its standard input.
 
-    `connect` is `embed`, `qemu:///session` or `qemu:///system`; `network` is `user` or a libvirt network's name;
+    `connect` is `embed`, `qemu:///session` or `qemu:///system`.
+    `network`: "" (what the template's vnetConfig is mapped to, else `user`), `user` (QEMU's own: the guest reaches
+    this host's loopback), `isolated` (through passt: it reaches no address of this host and no metadata service; for
+    templates of people you do not know), or a libvirt network's name.
     `script_user` is the documented switch who runs scripts given by URI (`root`, as inferred
     of the service, or `login`). `fidelity` chooses between ways of doing the same (`CHOICES`); `require_reboot` makes a
     WindowsRestart without a reboot an error.

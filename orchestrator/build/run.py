@@ -41,11 +41,6 @@ from provisioners.identity import BuildIdentity
 PREPARATION_TIME = 4 * 3600.0
 """Seconds for everything before the budget starts: fetching inputs and, the first time, making the source image."""
 
-USER_NETWORK = (
-    "network-user-mode",
-    "user-mode networking: the build VM can reach services on this host's loopback at 10.0.2.2",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Executed:
@@ -163,10 +158,7 @@ class Run:
         )
         for text in plan.warnings:
             self.journal.emit(Said(text, level="warning"))
-        deviations = plan.deviations
-        if plan.machine.network == "user":
-            deviations = (*deviations, USER_NETWORK)
-        for code, message in deviations:
+        for code, message in plan.deviations:
             self.journal.emit(Deviation(code, message))
 
     @contextmanager

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 @click.option("--resource-group", default="", help="Resource group that the template counts as deployed to.")
 @click.option("--connect", default="embed", show_default=True, help="embed, qemu:///session or qemu:///system.")
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True)
-@click.option("--network", default="", help="A libvirt network instead of user-mode networking.")
+@click.option("--network", default="", metavar="user|isolated|NAME",
+              help="QEMU's own network (the default), one that cannot reach this host, or a libvirt one.")  # fmt: skip
 @click.option("--offline", is_flag=True, help="Use only what is stored already.")
 @click.option("--strict-size", is_flag=True, help="Fail when this host has less than the vmSize asks for.")
 @click.option(

@@ -25,7 +25,8 @@ PLAN_TIME = 4 * 3600.0
 @click.option("--parameters", "files", multiple=True, type=click.Path(path_type=Path), help="An ARM parameter file.")
 @click.option("--subscription", default="", help="Subscription id that the template counts as deployed to.")
 @click.option("--resource-group", default="", help="Resource group that the template counts as deployed to.")
-@click.option("--network", default="", help="A libvirt network instead of user-mode networking.")
+@click.option("--network", default="", metavar="user|isolated|NAME",
+              help="QEMU's own network (the default), one that cannot reach this host, or a libvirt one.")  # fmt: skip
 @click.option("--offline", is_flag=True, help="Use only what is stored already.")
 @click.option("--strict-size", is_flag=True, help="Fail when this host has less than the vmSize asks for.")
 @click.option(

@@ -27,8 +27,8 @@ OnError = Literal["", "cleanup", "abort"]
 class PlanOptions:
     """What the user decides beside the template.
 
-    `network` is a libvirt network by option; `networks` maps names of vnetConfig (lower case) to libvirt networks;
-    `on_error` overrules errorHandling; `excused` are digests of steps from whose failure the build goes on.
+    `network` is `user`, `isolated` or a libvirt network, by option; `networks` maps names of vnetConfig (lower case) to
+    networks; `on_error` overrules errorHandling; `excused` are digests of steps from whose failure the build goes on.
     """
 
     strict_size: bool = False
@@ -148,13 +148,13 @@ def _os_disk_bytes(gigabytes: int, source: ResolvedSource) -> int:
 
 def _network(vnet: VnetConfig | None, options: PlanOptions) -> tuple[str, tuple[tuple[str, str], ...]]:
     """The option decides, then the user's map of Azure's names; else user-mode networking, said as a deviation."""
-    if options.network:
-        return options.network, ()
     names = _names(vnet) if vnet else []
-    for name in names:
-        if mapped := options.networks.get(name.lower()):
-            return mapped, ()
-    return "user", (fidelity.deviation("vnet-ignored", names[0]),) if names else ()
+    mapped = next((options.networks[name.lower()] for name in names if name.lower() in options.networks), "")
+    chosen = options.network or mapped
+    ignored = (fidelity.deviation("vnet-ignored", names[0]),) if names and not chosen else ()
+    network = chosen or "user"
+    code = {"user": "network-user-mode", "isolated": "network-isolated"}.get(network)
+    return network, (*ignored, fidelity.deviation(code)) if code else ignored
 
 
 def _names(vnet: VnetConfig) -> list[str]:

@@ -52,6 +52,7 @@ def examine(host: Host | None = None, *, prove: bool = False) -> Report:
         checks.apt_sources(host),
         checks.libvirt(host, libvirt_opens),
         checks.uefi(host),
+        checks.isolated_network(host),
         *(checks.tool(host, name) for name in checks.BOOTSTRAP_TOOLS),
         checks.subordinate_ids(host),
         checks.user_namespaces(host),

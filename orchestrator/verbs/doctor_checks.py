@@ -86,6 +86,16 @@ def tool(host: Host, name: str) -> Finding:
     )
 
 
+def isolated_network(host: Host) -> Finding:
+    """passt, which `--network isolated` needs; every other build works without it."""
+    name = "isolated network"
+    if found := host.which("passt"):
+        return Finding(name, "ok", found)
+    packages = host.packages("passt")
+    fix = host.install(packages) or "install passt"
+    return Finding(name, "warning", "passt not found: `--network isolated` cannot be used", fix, packages)
+
+
 def apt_sources(host: Host) -> Finding:
     """apt knows a mirror: packages come from the sources that this machine already uses, and from nowhere else."""
     folder = host.path("/etc/apt")

@@ -46,6 +46,7 @@ _PACKAGES: Mapping[str, tuple[str, str, str, str]] = {
     "mkfs.vfat": ("dosfstools", "dosfstools", "dosfstools", "dosfstools"),
     "mcopy": ("mtools", "mtools", "mtools", "mtools"),
     "mke2fs": ("e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs"),
+    "passt": ("passt", "passt", "passt", "passt"),
     "newuidmap": ("uidmap", "shadow-utils", "shadow", "shadow"),
     "libvirt": (
         "libvirt-daemon libvirt-daemon-driver-qemu",

@@ -51,6 +51,13 @@ def host(root: Path, *, uid: int = 1000, python: tuple[int, int, int] = (3, 12, 
     return Host(root, environ, uid, "root" if uid == 0 else "me", python, home or root / "home")
 
 
+def test_without_passt_only_the_isolated_network_is_lacking(root: Path) -> None:
+    assert checks.isolated_network(host(root)).status == "warning"
+    assert "passt" in checks.isolated_network(host(root)).fix
+    (root / "bin/passt").touch(mode=0o755)
+    assert checks.isolated_network(host(root)).status == "ok"
+
+
 def test_everything_is_there(root: Path) -> None:
     here = host(root)
     findings = [

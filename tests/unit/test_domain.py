@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hypervisor.domain import SPARE_PORTS, disk_targets, disk_xml, domain_xml, owner_of
+from hypervisor.domain import SPARE_PORTS, disk_targets, disk_xml, domain_xml, move_isolated, owner_of
 from hypervisor.errors import HostError
 from hypervisor.spec import DiskSpec, MachineSpec
 
@@ -189,3 +189,32 @@ def test_paths_are_escaped() -> None:
 
 def test_the_next_free_disk_name() -> None:
     assert disk_targets(["vda", "vdc"])[:2] == ["vdb", "vdd"]
+
+
+def commandline(domain: ET.Element) -> list[str]:
+    namespace = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+    return [each.get("value", "") for each in domain.iterfind(f"{namespace}commandline/{namespace}arg")]
+
+
+def test_the_isolated_network_is_the_same_card_on_a_socket_of_ours() -> None:
+    domain = made(network="isolated", uuid="c47b5248-6006-4301-acd0-e59d2523cb97", mac="52:54:00:aa:bb:cc")
+    assert domain.find("devices/interface") is None
+    netdev, stream, device, card = commandline(domain)
+    assert (netdev, device) == ("-netdev", "-device")
+    assert stream == "stream,id=hostua-net0,server=off,addr.type=unix,addr.path=/r/0123abcd/net-c47b5248"
+    assert "virtio-net-pci,netdev=hostua-net0" in card
+    assert "addr=0x10" in card
+    assert card.endswith("mac=52:54:00:aa:bb:cc")
+    assert commandline(made()) == []
+
+
+def test_a_saved_isolated_network_gets_its_new_socket() -> None:
+    domain = made(network="isolated", uuid="c47b5248-6006-4301-acd0-e59d2523cb97")
+    before = commandline(domain)
+    move_isolated(domain, Path("/run/a,b/net-c47b5248"))
+    after = commandline(domain)
+    assert after[1].endswith(",addr.path=/run/a,,b/net-c47b5248")
+    assert (after[0], after[2:]) == (before[0], before[2:])
+    other = made()
+    move_isolated(other, Path("/run/x"))
+    assert ET.tostring(other) == ET.tostring(made())
