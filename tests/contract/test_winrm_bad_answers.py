@@ -10,13 +10,13 @@ import time
 import pytest
 
 from fixtures.guests.windows.wsman import OPEN, Settings
-from hypervisor.deadline import Deadline
-from hypervisor.errors import DeadlineExceeded
+from hypervisor.deadline import CancelToken, Deadline
+from hypervisor.errors import Cancelled, DeadlineExceeded
 from provisioners.communicators import winrm
 from provisioners.communicators.base import AuthenticationRefused, CommunicatorError, ConnectionLost
 from provisioners.communicators.winrm_tls import PinnedCertificate
 from tests.contract.test_winrm_communicator import certificate, timedelta
-from tests.contract.winrm_bed import WinRMBed, pem_files
+from tests.contract.winrm_bed import WinRMBed, pem_files, wait
 
 LARGE = bytes(range(256)) * 4096
 
@@ -171,3 +171,32 @@ def test_the_expired_certificate_of_a_listener_is_told_at_once(tmp_path):
         bed.connect(tls=PinnedCertificate(pem[0].decode()))
     assert (bed.server.requests, bed.server.shells) == ([], {})
     bed.cut()
+
+
+def test_a_cancelled_command_is_ended_over_any_login(bed, started):
+    guest = bed.connect()
+    token = CancelToken()
+    with pytest.raises(Cancelled):
+        guest.run("echo x; sleep 60", deadline=Deadline.after(60, "x", token), output=lambda *_: token.cancel())
+    assert bed.server.signals[-2:] == ["ctrl_c", "terminate"]
+    assert bed.server.shells == {}
+
+
+def test_a_command_whose_output_never_comes_ends_with_its_deadline(bed):
+    guest = bed.connect()
+    bed.server.trouble.silent = {"Receive"}
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match="the budget is used up while waiting for a command in the guest"):
+        guest.run("sleep 60", deadline=Deadline.after(1, "the budget"))
+    assert time.monotonic() - began < 7
+    assert bed.server.shells == {}
+
+
+def test_a_shell_that_was_idle_for_too_long_is_made_anew(bed, deadline):
+    bed.server.settings = dataclasses.replace(bed.server.settings, idle_timeout_ms=300)
+    guest = bed.connect()
+    assert guest.run("sleep 0.6; exit 5", deadline=deadline).exit_code == 5
+    wait(lambda: bed.server.shells == {})
+    assert guest.run("exit 6", deadline=deadline).exit_code == 6
+    guest.close()
+    assert bed.server.shells == {}
