@@ -6,12 +6,15 @@ The tests of this file share one server and one sign-in, and build on each other
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import time
 from typing import Any
 
 import pytest
 
 from tests.az.conftest import Az
+from tests.contract.installing import ROOT
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg"
@@ -250,6 +253,17 @@ def test_deferred_edits(az: Az) -> None:
     az("image", "builder", "output", "add", *named, *output, "--defer")
     az("image", "builder", "update", *named)
     assert [each["name"] for each in az("image", "builder", "show", *named, "--query", "customize")][-1] == "x"
+
+
+def test_the_commands_of_the_readme(az: Az) -> None:
+    readme = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^\$ aib az (.*)$", readme, re.MULTILINE)
+    assert len(commands) == 2
+    (az.folder / "template.json").write_text(json.dumps(template("mi3")))
+    for command in commands:
+        az(*shlex.split(command))
+    named = ("-n", "nightly", "-g", "aib")
+    assert az("image", "builder", "show", *named, "--query", "lastRunStatus.runState") == "Succeeded"
 
 
 def test_the_end(az: Az) -> None:
