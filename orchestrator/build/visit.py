@@ -105,7 +105,6 @@ def visiting(
             hypervisor=hypervisor,
             plan=where.plan,
             system=LinuxGuest(),
-            tools=tools,
             folder=folder,
             checkpoints=store.checkpoints,
             policy=CachePolicy(),
