@@ -8,6 +8,7 @@ PAIRS ?= 5
 .PHONY: help
 help:
 	@echo "make demo    build fixtures/templates/hello-linux.json to the end"
+	@echo "make demo-windows  the same for fixtures/templates/hello-windows.json, on a VM that acts as Windows"
 	@echo "make test    run all tests (real virtual machines included)"
 	@echo "make test-az the Azure CLI, unmodified, against aib serve (installs 700 MB once)"
 	@echo "make check   linters, types and the tests that need no virtual machine"
@@ -33,6 +34,17 @@ demo: setup
 	$(AIB) gallery define demo hello-linux --os linux --generation V1 --if-missing
 	$(AIB) build fixtures/templates/hello-linux.json
 	$(AIB) outputs hello-linux
+
+# The source image is a stand-in for Windows: a small Linux that answers as Windows does (fixtures/guests/windows).
+WINDOWS_SOURCE := /subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/aib/providers/Microsoft.Compute/images/windows-source
+
+.PHONY: demo-windows
+demo-windows: setup
+	image=$$($(VENV)/bin/python -m fixtures.guests.windows.vm.build) && \
+	{ $(AIB) image remove $(WINDOWS_SOURCE) 2>/dev/null || true; } && \
+	$(AIB) image import "$$image" --managed-image-id $(WINDOWS_SOURCE) --location eastus --os windows --generation V1
+	$(AIB) build fixtures/templates/hello-windows.json
+	$(AIB) outputs hello-windows
 
 .PHONY: test
 test: setup

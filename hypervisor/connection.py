@@ -224,6 +224,7 @@ def _configure(root: Path) -> None:
     if os.getuid() == 0:
         # Otherwise libvirt gives the images to its own user, and finds /dev/kvm unusable for it at every look-up.
         lines += ['user = "root"', 'group = "root"', "dynamic_ownership = 0"]
+        lines += ['swtpm_user = "root"', 'swtpm_group = "root"']  # its own user may not enter our folders
     (root / "etc").mkdir(exist_ok=True)
     (root / "etc" / "qemu.conf").write_text("\n".join(lines) + "\n")
 

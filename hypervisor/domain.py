@@ -49,6 +49,8 @@ def domain_xml(spec: MachineSpec, *, emulator: Path, root: Path, dac_label: str 
     _clock(domain, spec)
     for event, action in (("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "destroy")):
         _text(domain, event, action)
+    if spec.profile == "windows":
+        domain.append(domain_windows.no_sleep())
     _devices(domain, spec, emulator)
     if dac_label:
         label = ET.SubElement(domain, "seclabel", type="static", model="dac", relabel="no")

@@ -17,6 +17,14 @@ def enlightenments() -> ET.Element:
     return hyperv
 
 
+def no_sleep() -> ET.Element:
+    """Client Windows would send a machine to sleep that nobody touches for half an hour."""
+    power = ET.Element("pm")
+    ET.SubElement(power, "suspend-to-mem", enabled="no")
+    ET.SubElement(power, "suspend-to-disk", enabled="no")
+    return power
+
+
 def add_devices(devices: ET.Element, *, tpm: bool) -> None:
     """A pointer that needs no grabbing, and a TPM 2.0 for those that insist on one (Windows 11)."""
     ET.SubElement(devices, "input", type="tablet", bus="usb")

@@ -100,12 +100,7 @@ def parse(output: Path, total_limit: int) -> Inspection:
     The archive is only read, never extracted. Raises `InspectionError` when it is not complete, makes no sense, or
     holds more than `total_limit` bytes of file contents.
     """
-    with output.open("rb") as stream:
-        stream.seek(-_TRAILER, 2)
-        trailer = stream.read().decode(errors="replace").strip()
-    verdict, _, reason = trailer.removeprefix("aib-inspect ").partition(" ")
-    if not trailer.startswith("aib-inspect ") or verdict != "complete":
-        raise InspectionError(f"the disk could not be inspected: {reason or 'the inspection VM did not finish'}")
+    parse_verdict(output)
     members: dict[str, bytes] = {}
     total = 0
     try:
@@ -121,6 +116,16 @@ def parse(output: Path, total_limit: int) -> Inspection:
     except tarfile.TarError as error:
         raise InspectionError(f"the inspection VM's archive cannot be read: {error}") from error
     return _assemble(members)
+
+
+def parse_verdict(output: Path) -> None:
+    """Raise `InspectionError` unless the VM says, at the end of its output disk, that it did all it was asked to."""
+    with output.open("rb") as stream:
+        stream.seek(-_TRAILER, 2)
+        trailer = stream.read().decode(errors="replace").strip()
+    verdict, _, reason = trailer.removeprefix("aib-inspect ").partition(" ")
+    if not trailer.startswith("aib-inspect ") or verdict != "complete":
+        raise InspectionError(f"the disk could not be inspected: {reason or 'the inspection VM did not finish'}")
 
 
 def _assemble(members: Mapping[str, bytes]) -> Inspection:

@@ -29,6 +29,10 @@ UNDEPLOYABLE = "IMAGE_STATE_UNDEPLOYABLE"
 POLL_SECONDS = 5.0
 PATIENCE = 3
 """Polls in a row that find an undeployable image and no Sysprep at work: it failed, and the script waits for ever."""
+_SYSPREP_HINT = (
+    "c:\\Windows\\System32\\Sysprep\\Panther\\setupact.log in the guest says why; often an app was installed for one "
+    "user only, or an update waits for a restart: put a WindowsRestart before the end"
+)
 CAP_SECONDS = 60 * 60.0
 """For the whole script. The service has no cap but buildTimeoutInMinutes."""
 
@@ -85,14 +89,25 @@ class WindowsGeneralize:
         limit = context.deadline.limited(self.cap, f"the {self.cap / 60:g} minutes for generalizing")
         with _StateWatch(guest.communicator, limit) as watch:
             rebooted = interruption(guest, before)
+
+            def interrupted() -> bool:
+                if watch.failed():
+                    raise _SysprepFailed
+                return rebooted()
+
             said = Capture(64 * 1024, context.output)
-            result = guest.communicator.run(
-                f"powershell -executionpolicy bypass -file {wrapper}",
-                deadline=limit,
-                output=said,
-                interrupted=lambda: rebooted() or watch.failed(),
-            )
-            self._judge(result, watch, guest, before.reboots)
+            try:
+                result = guest.communicator.run(
+                    f"powershell -executionpolicy bypass -file {wrapper}",
+                    deadline=limit,
+                    output=said,
+                    interrupted=interrupted,
+                )
+            except _SysprepFailed as error:
+                raise StepError(
+                    f"Sysprep failed: the image state stays {UNDEPLOYABLE}", hint=_SYSPREP_HINT, command=self.path
+                ) from error
+            self._judge(result, guest, before.reboots)
             if state != "missing" and watch.ask() != GENERALIZED:
                 context.deviation(
                     "not-generalized",
@@ -130,15 +145,7 @@ class WindowsGeneralize:
             )
         return tuple(name for name in AGENTS if name in said)
 
-    def _judge(self, result: CommandResult, watch: _StateWatch, guest: Guest, reboots: int) -> None:
-        if watch.gave_up:
-            raise StepError(
-                f"Sysprep failed: the image state stays {UNDEPLOYABLE}",
-                hint="c:\\Windows\\System32\\Sysprep\\Panther\\setupact.log in the guest says why; often an app was "
-                "installed for one user only, or an update waits for a restart: put a WindowsRestart before the end",
-                guest_exit_code=None,
-                command=self.path,
-            )
+    def _judge(self, result: CommandResult, guest: Guest, reboots: int) -> None:
         if result.connection_lost:
             why = "it rebooted" if guest.reboots() > reboots else "the connection was lost"
             raise StepError(
@@ -154,6 +161,10 @@ class WindowsGeneralize:
                 guest_exit_code=result.exit_code,
                 command=self.path,
             )
+
+
+class _SysprepFailed(Exception):
+    """Raised while the script runs, so that it is ended in the guest."""
 
 
 class _StateWatch:

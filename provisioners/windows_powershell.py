@@ -13,7 +13,7 @@ from provisioners.capture import Capture
 from provisioners.communicators.base import CommandResult, CommunicatorError, ConnectionLost
 from provisioners.reboot import START_LIMIT_SECONDS, BootState, disconnect, interruption
 from provisioners.windows_guest import CONNECTION_LOST, TEMP, customizer, reach, remove_files
-from provisioners.windows_task import SYSTEM, Account, remove_task, run_as_task
+from provisioners.windows_task import SYSTEM, Account, leftovers, remove_task, run_as_task
 
 Form = Literal["script", "try-catch"]
 """`script`: Packer before 1.13, and every script given by URI. `try-catch`: inline lines since Packer 1.13."""
@@ -133,9 +133,11 @@ class WindowsPowerShell:
         context.say("The connection was lost, which validExitCodes allows (16001): waiting for the guest")
         disconnect(guest)
         after = reach(guest, context)
+        files = [paths.script, paths.variables]
         if self.run_elevated:
             remove_task(guest, paths.task)
-        remove_files(guest, [paths.script, paths.variables], context.deadline)
+            files += leftovers(paths.name)
+        remove_files(guest, files, context.deadline)
         return Outcome(exit_code=code, rebooted=after.boot_id != before.boot_id)
 
     def _failure(self, guest: Guest, context: Context, paths: Paths, code: int, *, lost: bool) -> StepError:

@@ -73,6 +73,11 @@ def run_as_task(
     return CommandResult(None if result.exit_code is None else normalised(result.exit_code))
 
 
+def leftovers(name: str) -> list[str]:
+    """The files of a task whose script was cut off."""
+    return [f"{TEMP}/packer-elevated-shell-{name}.ps1", f"{TEMP}/packer-{name}.log"]
+
+
 def remove_task(guest: Guest, task: str) -> None:
     """End and delete a task whose script was ended before it could; within seconds, and without an error."""
     limit = Deadline.after(CLEANUP_SECONDS, "the time for removing a scheduled task")

@@ -27,7 +27,7 @@ def guest_system(plan: RunPlan, options: BuildOptions) -> GuestSystem:
     account = None
     if options.guest_user:
         account = GivenAccount(options.guest_user, _password(Path(options.guest_password_file)), options.winrm)
-    return WindowsGuest(account, options.upload, options.tpm)
+    return WindowsGuest(account, options.upload, options.answer == "disk", options.tpm)
 
 
 def _password(file: Path) -> str:

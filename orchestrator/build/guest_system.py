@@ -74,6 +74,10 @@ class GuestSystem(Protocol):
         """`spec` with the devices that this guest has drivers for, and its medium."""
         ...
 
+    def files_on_disk(self, identity: BuildIdentity) -> Mapping[str, bytes]:
+        """What is put into the disk before the guest's first boot (`hypervisor.offline_edit`); mostly nothing."""
+        ...
+
     def connect(
         self, address: tuple[str, int], identity: BuildIdentity, deadline: Deadline, abort: Abort
     ) -> Communicator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,10 @@ class LinuxGuest:
         if medium is None:
             return spec
         return dataclasses.replace(spec, disks=(*spec.disks, DiskSpec(medium, "raw", readonly=True, serial="seed")))
+
+    def files_on_disk(self, identity: BuildIdentity) -> Mapping[str, bytes]:
+        """See `GuestSystem`."""
+        return {}
 
     def connect(
         self, address: tuple[str, int], identity: BuildIdentity, deadline: Deadline, abort: Abort

@@ -33,7 +33,8 @@ class BuildOptions:
     (or number them from 1); `max_age` in seconds bounds the age of the oldest step in a checkpoint.
     `excused`: the digests of steps that failed before and from whose failure this build goes on.
     For Windows: `guest_user` and `guest_password_file` (which holds the password alone) are of an account in an image
-    that listens on WinRM already, by the transport `winrm`; `tpm` gives the build VM an emulated TPM 2.0.
+    that listens on WinRM already, by the transport `winrm`; `answer` says whether the answer file comes on a
+    CD alone or is put into the image's disk as well; `tpm` gives the build VM an emulated TPM 2.0.
     """
 
     connect: str = "embed"
@@ -58,6 +59,7 @@ class BuildOptions:
     guest_user: str = ""
     guest_password_file: str = ""
     winrm: Literal["http", "https"] = "https"
+    answer: Literal["cd", "disk"] = "cd"
     tpm: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)

@@ -190,6 +190,7 @@ class Run:
                 hypervisor=hypervisor,
                 plan=plan,
                 system=system,
+                tools=tools,
                 folder=self.folder,
                 checkpoints=self.store.checkpoints,
                 policy=policy,

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from hypervisor import disk, snapshot
+from hypervisor.appliance import Appliance
 from hypervisor.connection import Hypervisor
 from hypervisor.deadline import Deadline
 from hypervisor.errors import AibError, BuildError
 from hypervisor.machine import Machine, running
+from hypervisor.offline_edit import put_into_panther
 from hypervisor.spec import DiskSpec, MachineSpec
 from orchestrator.build.build_vm import BuildVm, forwarded, machine_spec
 from orchestrator.build.checkpoint_choice import BOOTED, Candidate, candidates
@@ -76,6 +78,7 @@ class Starter:
     hypervisor: Hypervisor
     plan: RunPlan
     system: GuestSystem
+    tools: Appliance
     folder: RunFolder
     checkpoints: Checkpoints
     policy: CachePolicy
@@ -189,6 +192,7 @@ class Starter:
         home = self.hold.enter_context(self.checkpoints.segment()) if self._caching else self.folder.work
         os_disk = DiskSpec(home / DISK, "qcow2", serial="os")
         disk.create_overlay(base.path, base.format, os_disk.path, size, self.deadline)
+        self._edit(os_disk, self.system.files_on_disk(lineage.identity))
         self.phase("Booting", "Building")
         started = time.monotonic()
         spec = self._spec(lineage, os_disk)
@@ -210,6 +214,20 @@ class Starter:
         self.hold.callback(self.checkpoints.prune_lineage, folder)
         self.hold.enter_context(self.checkpoints.using_lineage(folder))
         return Lineage.create(folder, self.system, keep=True)
+
+    def _edit(self, os_disk: DiskSpec, files: Mapping[str, bytes]) -> None:
+        if not files:
+            return
+        self.say(f"Putting {', '.join(files)} into the disk")
+        put_into_panther(
+            self.hypervisor,
+            os_disk,
+            files,
+            appliance=self.tools,
+            work=self.folder.work,
+            deadline=self.deadline,
+            accel="kvm" if self.accel == "kvm" else "tcg",
+        )
 
     def _spec(self, lineage: Lineage, os_disk: DiskSpec) -> MachineSpec:
         return machine_spec(

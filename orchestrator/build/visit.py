@@ -105,6 +105,7 @@ def visiting(
             hypervisor=hypervisor,
             plan=where.plan,
             system=LinuxGuest(),
+            tools=tools,
             folder=folder,
             checkpoints=store.checkpoints,
             policy=CachePolicy(),

@@ -6,6 +6,7 @@ An image that listens already, with an account that the user names, is told noth
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -42,10 +43,12 @@ class GivenAccount:
 
 @dataclass(frozen=True, slots=True)
 class WindowsGuest:
-    """See `GuestSystem`. `upload`: how files are sent; `tpm`: give it a TPM 2.0."""
+    """See `GuestSystem`. `upload`: how files are sent; `on_disk`: the answer file is put into the disk too; `tpm`: give
+    it a TPM 2.0."""
 
     account: GivenAccount | None = None
     upload: Literal["stdin", "packer"] = "stdin"
+    on_disk: bool = False
     tpm: bool = False
     service: str = "WinRM"
     patience: float = WINRM_TIMEOUT
@@ -87,6 +90,12 @@ class WindowsGuest:
         """See `GuestSystem`."""
         disks = spec.disks if medium is None else (*spec.disks, DiskSpec(medium, "raw", device="cdrom"))
         return dataclasses.replace(spec, disks=disks, profile="windows", graphics=True, tpm=self.tpm)
+
+    def files_on_disk(self, identity: BuildIdentity) -> Mapping[str, bytes]:
+        """See `GuestSystem`: Windows looks into its own Panther folder before it looks at CDs."""
+        if self.account is not None or not self.on_disk:
+            return {}
+        return {"unattend.xml": windows_answer.answer_documents(identity)["Unattend.xml"]}
 
     def connect(
         self, address: tuple[str, int], identity: BuildIdentity, deadline: Deadline, abort: Abort

@@ -57,6 +57,10 @@ if TYPE_CHECKING:
     "--winrm", type=click.Choice(["https", "http"]), default="https", show_default=True,
     help="How a Windows image that has --guest-user listens.",
 )  # fmt: skip
+@click.option(
+    "--answer", type=click.Choice(["cd", "disk"]), default="cd", show_default=True,
+    help="Where Windows finds its answer file: on a CD, or in its own disk as well.",
+)  # fmt: skip
 @click.option("--tpm", is_flag=True, help="Give a Windows build VM a TPM 2.0 (needs swtpm).")
 @click.option("--catalogue", default="", help="A catalogue file to lay over the built-in one.")
 @click.option(

@@ -53,6 +53,7 @@ def examine(host: Host | None = None, *, prove: bool = False) -> Report:
         checks.libvirt(host, libvirt_opens),
         checks.uefi(host),
         checks.isolated_network(host),
+        checks.windows_tpm(host),
         *(checks.tool(host, name) for name in checks.BOOTSTRAP_TOOLS),
         checks.subordinate_ids(host),
         checks.user_namespaces(host),

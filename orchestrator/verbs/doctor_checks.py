@@ -146,6 +146,17 @@ def _uefi_file(host: Host, descriptor: Path) -> str:
     return firmware if fits and host.path(firmware).exists() else ""
 
 
+def windows_tpm(host: Host) -> Finding:
+    """Windows 11 wants a TPM (`aib build --tpm`); nothing else does, so that it is no fault when there is none."""
+    name = "TPM emulator"
+    lacking = [program for program in ("swtpm", "swtpm_setup") if not host.which(program)]
+    if not lacking:
+        return Finding(name, "ok", host.which("swtpm"))
+    install = host.install(host.packages("swtpm"))
+    how = f": {install}" if install else ""
+    return Finding(name, "ok", f"not found (optional, for `--tpm` with Windows 11 images{how})")
+
+
 def subordinate_ids(host: Host) -> Finding:
     """An ordinary user needs newuidmap and 65536 subordinate ids to make a source image from packages."""
     name = "subordinate ids"

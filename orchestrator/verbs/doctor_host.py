@@ -60,6 +60,7 @@ _PACKAGES: Mapping[str, tuple[str, str, str, str]] = {
         "libvirt-devel pkg-config gcc python3-devel",
         "libvirt pkgconf gcc",
     ),
+    "swtpm": ("swtpm swtpm-tools", "swtpm swtpm-tools", "swtpm", "swtpm"),
     "uefi": ("ovmf", "edk2-ovmf", "qemu-ovmf-x86_64", "edk2-ovmf"),
 }
 _COLUMNS: tuple[Family, ...] = ("debian", "fedora", "suse", "arch")

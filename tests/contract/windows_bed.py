@@ -12,6 +12,7 @@ from fixtures.guests.windows.machine import ACCOUNT, Windows
 from fixtures.guests.windows.server import Served, running
 from hypervisor.deadline import Deadline
 from provisioners.base import Context
+from provisioners.communicators.base import GuestGone
 from provisioners.communicators.winrm import WinRMCommunicator
 from provisioners.communicators.winrm_connect import connect
 from provisioners.communicators.winrm_transfers import UploadWay
@@ -42,11 +43,16 @@ class Bed:
         return self.current
 
     def reconnect(self, deadline: Deadline) -> None:
+        if "shutdown" in self.served.power:
+            raise GuestGone("the build VM has powered off")
         self.current.close()
         self.current = login(self.served.port, deadline)
 
     def reboots(self) -> int:
-        return self.served.power.count("restart") if self.hypervisor else 0
+        if not self.hypervisor:
+            return 0
+        still_up = self.served.up.is_set() and self.windows.down
+        return self.served.power.count("restart") - still_up
 
     def leftovers(self) -> list[str]:
         """What is left in the guest's Temp folder."""
@@ -67,7 +73,7 @@ def bed(folder: Path, *, hypervisor: bool = True) -> Iterator[Bed]:
             yield made
         finally:
             made.current.close()
-        if served.up.is_set():
+        if not windows.down:
             assert served.shells == {}, "a shell was left open"
     windows.settle()
     assert windows.unknown == []

@@ -258,3 +258,14 @@ def test_probe_tells_why_libvirt_does_not_open(monkeypatch: pytest.MonkeyPatch, 
 
     version, error = libvirt_opens()
     assert version == "" and ("binding" in error or "not found" in error)
+
+
+def test_a_missing_tpm_emulator_is_told_and_is_no_fault(root: Path) -> None:
+    finding = checks.windows_tpm(host(root))
+    assert finding.status == "ok"
+    assert "optional" in finding.found
+    assert "apt-get install --yes swtpm swtpm-tools" in finding.found
+    for name in ("swtpm", "swtpm_setup"):
+        (root / "bin" / name).write_text("#!/bin/sh\n")
+        (root / "bin" / name).chmod(0o755)
+    assert checks.windows_tpm(host(root)).found.endswith("/swtpm")

@@ -113,3 +113,42 @@ def test_the_report_holds_no_secret() -> None:
     report = repr(proof(replace(disk(), holders=("/x",)), hits).to_json())
     for secret in (*IDENTITY.secrets(), *IDENTITY.guest_secrets()):
         assert secret.decode() not in report
+
+
+WINDOWS_IDENTITY = BuildIdentity.create_for_windows()
+
+
+def windows_disk(*names: str, folders: tuple[str, ...] = ()) -> Inspection:
+    entries = {"/Windows/System32": FOLDER, **dict.fromkeys(names, FILE), **dict.fromkeys(folders, FOLDER)}
+    return Inspection((FileSystem("vda2", 1 << 30, "ntfs", "read", "", entries, {}, ""),))
+
+
+@pytest.mark.parametrize(
+    ("inspection", "code"),
+    [
+        (windows_disk("/Windows/Panther/Unattend.xml"), "answer-file"),
+        (windows_disk("/windows/temp/packer-ps-env-vars-1.ps1"), "script"),
+        (windows_disk(folders=("/Users/packer",)), "profile"),
+    ],
+)
+def test_what_a_build_leaves_in_windows_is_said(inspection: Inspection, code: str) -> None:
+    found = judge(inspection, {}, WINDOWS_IDENTITY, own_script=False)
+    assert [finding.code for finding in found.findings if finding.severity == "warning"] == [code]
+    assert found.verdict == "not-inspected"
+
+
+def test_a_windows_disk_is_never_a_pass_as_its_registry_is_not_read() -> None:
+    found = judge(windows_disk("/Windows/Temp/theirs.log"), {}, WINDOWS_IDENTITY, own_script=False)
+    assert [(finding.severity, finding.where) for finding in found.findings] == [("unknown", "the registry")]
+    assert found.verdict == "not-inspected"
+
+
+def test_the_password_of_the_build_in_a_file_of_windows_fails_it() -> None:
+    held = replace(windows_disk(), holders=("/Windows/Panther/x.log",))
+    assert judge(held, {}, WINDOWS_IDENTITY, own_script=False).verdict == "failed"
+
+
+def test_a_password_in_utf_16_is_found_by_the_raw_scan() -> None:
+    hits = {WINDOWS_IDENTITY.password.encode("utf-16-le"): Hits(1, (4096,))}
+    found = judge(windows_disk(), hits, WINDOWS_IDENTITY, own_script=False)
+    assert "listener key or password" in "".join(map(str, found.findings))
