@@ -36,7 +36,8 @@ from orchestrator.service.settings import Settings
 
 AREAS = (
     "health", "ui", "openapi", "scripts", "polls", "templates.area", "templates.outputs", "templates.triggers",
-    "blobs", "subscriptions", "groups", "listing", "providers", "compute", "deployments.area", "resources.area",
+    "blobs", "subscriptions", "groups", "listing", "providers", "compute", "graph", "deployments.area",
+    "resources.area",
 )  # fmt: skip
 """Modules of `orchestrator.service`, in the order in which their routes are tried."""
 

@@ -67,8 +67,8 @@ class _Area:
     def skus(self, request: Request) -> Response:
         self._context.subscription(request)
         wanted = request.query_params.get("$filter", "").lower().partition("location eq '")[2].partition("'")[0]
-        place = arm_ids.region(wanted) or self._context.settings.location
-        return JSONResponse({"value": [_sku(each, place) for each in sizes.common()]})
+        places = [arm_ids.region(wanted)] if wanted else list(azure.regions())
+        return JSONResponse({"value": [_sku(each, places) for each in sizes.common()]})
 
     def publishers(self, request: Request) -> Response:
         return self._names(request, (urn.publisher for urn in urns(self._context)))
@@ -203,7 +203,7 @@ def _size(size: sizes.Size) -> dict[str, Any]:
     }
 
 
-def _sku(size: sizes.Size, location: str) -> dict[str, Any]:
+def _sku(size: sizes.Size, locations: list[str]) -> dict[str, Any]:
     capabilities = {
         "vCPUs": str(size.vcpus),
         "MemoryGB": f"{size.memory_mib / 1024:g}",
@@ -216,8 +216,8 @@ def _sku(size: sizes.Size, location: str) -> dict[str, Any]:
         "name": size.name,
         "tier": "Standard",
         "size": size.name.removeprefix("Standard_"),
-        "locations": [location],
-        "locationInfo": [{"location": location, "zones": [], "zoneDetails": []}],
+        "locations": locations,
+        "locationInfo": [{"location": each, "zones": [], "zoneDetails": []} for each in locations],
         "capabilities": [{"name": name, "value": value} for name, value in capabilities.items()],
         "restrictions": [],
     }

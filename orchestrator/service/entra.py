@@ -84,8 +84,8 @@ class Entra:
             "exp": now + LIFETIME_SECONDS,
             "appid": name,
             "idtyp": "app",
-            "oid": str(uuid.uuid5(_NAMESPACE, name)),
-            "sub": str(uuid.uuid5(_NAMESPACE, name)),
+            "oid": object_id(name),
+            "sub": object_id(name),
             "tid": tenant,
             "ver": "1.0",
             "era": self._era,
@@ -142,6 +142,7 @@ class Entra:
                 "tenant": "common",
                 "identityProvider": "AAD",
             },
+            "microsoftGraphResourceId": base,
             "vmImageAliasDoc": f"{base}/metadata/vm-image-aliases",
             "suffixes": {"storage": "core.windows.net"},
         }
@@ -236,6 +237,11 @@ def _kept_key(path: Path) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey):
         raise HostError(f"{path} holds no RSA key", hint="Remove it; clients then sign in anew.")
     return key
+
+
+def object_id(name: str) -> str:
+    """The id of the service principal that signs in under this name."""
+    return str(uuid.uuid5(_NAMESPACE, name))
 
 
 def _same(given: str, known: str) -> bool:

@@ -74,7 +74,7 @@ class Arm:
             answer = self.get(response.headers["Azure-AsyncOperation"])
             assert answer.status_code == 200, answer.text
             body: dict[str, Any] = answer.json()
-            if body["status"] != "InProgress":
+            if body["status"] in ("Succeeded", "Failed", "Canceled"):
                 return body
             assert time.monotonic() < end, body
             time.sleep(0.02)

@@ -253,6 +253,8 @@ def test_sizes(arm: Arm) -> None:
     skus = arm.get(f"{S}/providers/Microsoft.Compute/skus?$filter=location eq 'westus2'").json()["value"]
     sku = next(each for each in skus if each["name"] == "Standard_D2s_v3")
     assert sku["locations"] == ["westus2"]
+    everywhere = arm.get(f"{S}/providers/Microsoft.Compute/skus").json()["value"]
+    assert {"westus2", "eastus"} <= set(everywhere[0]["locations"])
     assert {"name": "vCPUs", "value": "2"} in sku["capabilities"]
     assert error_of(arm.get(f"{S}/providers/Microsoft.Compute/locations/mars/vmSizes"))[0] == 400
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,7 +39,8 @@ def arm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arm]:
 def refused(arm: Arm, data: Any) -> tuple[int, str, str]:
     """Both doors say the same."""
     put, validated = arm.put(path("bad"), data), arm.post(f"{path('bad')}/validate", data)
-    assert error_of(put) == error_of(validated)
+    mask = re.compile(r"tracking id is '[0-9a-f-]{36}'")
+    assert mask.sub("", str(error_of(put))) == mask.sub("", str(error_of(validated)))
     assert arm.get(path("bad")).status_code == 404
     return error_of(put)
 

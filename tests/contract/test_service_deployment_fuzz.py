@@ -40,7 +40,8 @@ def answered(arm: Arm, data: bytes, verb: str = "validate") -> requests.Response
     """The answer, which comes within the client's patience and is no 500."""
     answer = arm.post(f"{path('fuzz')}/{verb}", data) if verb else arm.put(path("fuzz"), data)
     assert answer.status_code in ANSWERED, (answer.status_code, answer.text[:500], data[:2000])
-    assert not list((arm.context.store.home / "service").glob("faults/*"))
+    faults = [each.read_text() for each in (arm.context.store.home / "service").glob("faults/*")]
+    assert not faults, faults[0]
     return answer
 
 

@@ -168,7 +168,10 @@ class _Area:
         operation = self._context.operations.get(request.path_params["operation"])
         if operation is None or operation.target.lower() != self._id(request).lower():
             raise ArmError(404, "OperationNotFound", "There is no such operation of the deployment.")
-        return self._context.operations.status_response(operation)
+        body: dict[str, Any] = {"status": operation.status if operation.done else "Running"}
+        if operation.done:
+            return JSONResponse({**body, "error": dict(operation.error)} if operation.error else body)
+        return JSONResponse(body, headers={"Retry-After": str(self._context.settings.retry_after)})
 
     def operations(self, request: Request) -> Response:
         found = self._found(request).properties.get("aib", {}).get("operations", [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -167,7 +168,7 @@ class AtWork:
                 400,
                 "InvalidTemplateDeployment",
                 f"The template deployment '{asked.name}' is not valid according to the validation procedure. The "
-                "tracking id is 'aib'. See inner errors for details.",
+                f"tracking id is '{uuid.uuid4()}'. See inner errors for details.",
                 details=found,
             )
 

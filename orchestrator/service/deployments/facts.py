@@ -69,7 +69,7 @@ class Facts:
         if name == "deployer":
             return {"objectId": self._caller, "tenantId": context.scope.tenant, "userPrincipalName": ""}
         if name == "providers":
-            return self._provider(arguments)
+            return self._provider(call, arguments)
         if name in _ZONES:
             return []  # no region of ours has zones
         return self._refer(call, arguments, context)
@@ -97,8 +97,10 @@ class Facts:
             },
         }
 
-    def _provider(self, arguments: list[Any]) -> Any:
-        namespace, kind = (text_of(argument) for argument in [*arguments, ""][:2])
+    def _provider(self, call: Call, arguments: list[Any]) -> Any:
+        if len(arguments) != 2:
+            raise ExpressionError("providers() takes a namespace and a resource type", call.offset)
+        namespace, kind = (text_of(argument) for argument in arguments)
         found = self._world.provider_type(namespace, kind)
         if found is None:
             raise ExpressionError(f"the resource type {namespace}/{kind} is not known here")
