@@ -78,4 +78,4 @@ fuzz: setup
 	cd build/fuzz && for what in templates expressions; do \
 		../../$(VENV)/bin/python ../../tests/fuzz/fuzz_$$what.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 $$what || exit 1; \
 	done
-	AIB_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(VENV)/bin/pytest tests/contract/test_openapi.py
+	AIB_FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(VENV)/bin/pytest tests/contract/test_openapi.py tests/contract/test_service_deployment_fuzz.py

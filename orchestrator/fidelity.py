@@ -6,21 +6,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from orchestrator.fidelity_behaviour import Behaviour, Grade
+from orchestrator.fidelity_endpoint import ENDPOINT
 
-Grade = Literal["documented", "inferred", "unknown", "different"]
-
-
-@dataclass(frozen=True, slots=True)
-class Behaviour:
-    """One row: `code` as in deviation events, `text` for people, `source` of the fact."""
-
-    code: str
-    grade: Grade
-    text: str
-    source: str
-
+__all__ = ["BEHAVIOURS", "Behaviour", "Grade"]
 
 BEHAVIOURS: tuple[Behaviour, ...] = (
     # Time
@@ -309,65 +298,7 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "A managed image of the same id is replaced by the new one, and what refers to the old one keeps it",
         "nothing public says what the service does with an existing image",
     ),
-    # The ARM endpoint
-    Behaviour(
-        "arm-state-conflict",
-        "inferred",
-        "What the state of a template or its run forbids is refused with 409 and OperationNotAllowed, in the words of "
-        "public issues; `ready` stands for a template that never ran",
-        "danielsollondon/azvmimagebuilder#79, #38; the status is nowhere said",
-    ),
-    Behaviour(
-        "arm-second-put",
-        "unknown",
-        "A PUT that says what the template says already is answered with 200, every other one with the conflict",
-        "TRBL has the conflict; what the same PUT gets is nowhere said",
-    ),
-    Behaviour(
-        "arm-source-checked",
-        "inferred",
-        "A source image that nothing here knows fails the template at its submission, with the service's "
-        "provisioningErrorCode; its version is looked for when a run is planned",
-        "SDK's enumeration of the codes",
-    ),
-    Behaviour(
-        "arm-run-errors",
-        "inferred",
-        "The operation of a failed run ends with PackerBuildFailed where a step failed, else with "
-        "InternalOperationError",
-        "azure-powershell#24244; azvmimagebuilder#50",
-    ),
-    Behaviour(
-        "arm-partial-success",
-        "unknown",
-        "The operation of a run that succeeded in part ends as Failed, with the message of the run",
-        "nothing public says it",
-    ),
-    Behaviour(
-        "arm-run-sub-state",
-        "unknown",
-        "runSubState is left out of lastRunStatus when the run has ended",
-        "choice",
-    ),
-    Behaviour(
-        "arm-unknown-field",
-        "inferred",
-        "Since 2024-02-01 an unknown field is refused as ValidationFailed with the service's unmarshalling sentence, "
-        "of which only the parts that were published are known",
-        "NOTES May 2024",
-    ),
-    Behaviour(
-        "arm-error-details",
-        "different",
-        "A refused template's error has all findings in `details`, by the ids of our rules; the service tells of one",
-        "choice",
-    ),
-    Behaviour(
-        "arm-trigger-off",
-        "unknown",
-        "A trigger is switched off when three of its runs in a row have failed, with the status Disabled",
-        "TRIG says `repeated failures`; number and word are not known",
-    ),
+    *ENDPOINT,
     # Errors and time
     Behaviour(
         "timeout-short",
