@@ -18,7 +18,7 @@ from provisioners.capture import Capture
 from provisioners.communicators.base import CommandResult, Communicator, CommunicatorError
 from provisioners.generalize import MISSING, NOTE, ScriptState
 from provisioners.reboot import interruption
-from provisioners.windows_guest import TEMP, Shells, ask, customizer, reach
+from provisioners.windows_guest import TEMP, Shells, ask, customizer, reach, remove_files
 
 WINDOWS_SCRIPT_PATH = "c:\\DeprovisioningScript.ps1"
 SYSPREP = "Sysprep.exe /oobe /generalize /quiet /quit"
@@ -113,6 +113,7 @@ class WindowsGeneralize:
                     "not-generalized",
                     f"after the deprovision script the image state is {watch.state or 'unknown'}, not {GENERALIZED}",
                 )
+            remove_files(guest, [wrapper], limit)
         return Outcome(exit_code=result.exit_code or 0, notes=(NOTE[state],))
 
     def wrapper(self, absent: tuple[str, ...]) -> str:

@@ -23,10 +23,11 @@ def emulators(root: Path) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and f"path={root}".encode() in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else [b""]
         except OSError:
             continue
+        if words[0].endswith(b"swtpm") and str(root).encode() in b" ".join(words):
+            found.append(int(entry.name))
     return found
 
 
