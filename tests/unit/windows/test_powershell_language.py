@@ -108,6 +108,15 @@ LANGUAGE = [
     ("(Get-Command Get-Service).Name; [bool](Get-Command nosuch-thing -EA SilentlyContinue)", "Get-Service|False"),
     ("$a = [byte[]](1, 2, 255); $a.Length; [BitConverter]::ToString($a)", "3|01-02-FF"),
     ("$PSVersionTable.PSVersion.Major; $PID -gt 0", "5|True"),
+    ("Set-StrictMode -Version Latest; try { $never } catch { $_.Exception.Message }",
+     "The variable '$never' cannot be retrieved because it has not been set."),
+    ("trap { \"trapped $_\"; continue } throw 'bad'; 'after'", "trapped bad|after"),
+    ("$o = [pscustomobject]@{T = 'x'}; if (Where-Object -InputObject $o { $_.T -eq 'x' }) { 'yes' }", "yes"),
+    ("$a, $b = 'include:$_.T:x' -split ':', 2; $a; $b", "include|$_.T:x"),
+    ("$f = 'a', 'b' | ForEach-Object { New-Object PSObject -Property @{ N = $_ } }; $f[1].N; $f.N -join ','", "b|a,b"),
+    ("$n = 'x'; \"$($n)_y ${n}_z $n`_w\"", "x_y x_z x_w"),
+    ("('a' | Get-Member -Name Length | Measure-Object).Count", "1"),
+    ("$s = New-TimeSpan -Minutes 1; (Get-Date).Subtract((Get-Date).AddMinutes(-2)) -ge $s", "True"),
     ("Set-Variable -Name x -Value 4; $x; Test-Path variable:x", "4|True"),
 ]  # fmt: skip
 
