@@ -20,7 +20,7 @@ from provisioners.windows_generalize import (
     place_windows_script,
 )
 from provisioners.windows_powershell import WindowsPowerShell
-from tests.contract.windows_bed import Told, bed
+from tests.contract.windows_bed import Told, bed, login
 
 PATH = "C:\\DeprovisioningScript.ps1"
 DEFAULT = default_windows_script("2022-02-14")
@@ -198,6 +198,19 @@ def test_a_folder_in_the_way_and_a_full_disk(guest, told, source):
         WindowsFile(source, "c:\\old.bin").apply(guest, told.context())
     assert guest.windows.files.read("C:\\old.bin") == b"old"
     assert "old.bin.aib-part" not in guest.windows.files.names("C:\\")
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000])
+def test_packers_way_of_sending_a_file(guest, told, tmp_path, size):
+    source = tmp_path / "app.bin"
+    source.write_bytes(bytes(range(256)) * (size // 256) + b"x" * (size % 256))
+    guest.current.close()
+    guest.current = login(guest.served.port, told.context().deadline, upload="packer")
+    WindowsFile(source, "c:\\app.bin").apply(guest, told.context())
+    assert guest.windows.files.read("C:\\app.bin") == source.read_bytes()
+    assert guest.windows.files.names("C:\\Users\\packer\\AppData\\Local\\Temp") == []
+    echoed = [line for _, line in guest.windows.executed if line.startswith("echo ") and ">>" in line]
+    assert len(echoed) >= size // 6000
 
 
 def test_a_large_file_is_said(guest, told, source, monkeypatch):
