@@ -50,11 +50,12 @@ def test_a_blob_is_read_whole_and_in_parts(origin: str, blobs: Blobs) -> None:
     [
         (lambda a: a.partition("?")[0], "PublicAccessNotPermitted"),
         (lambda a: a.replace("sig=", "sig=0"), "AuthenticationFailed"),
+        (lambda a: a.partition("sig=")[0] + "sig=%C3%BC", "AuthenticationFailed"),
         (lambda a: a.replace("sp=r", "sp=rw"), "AuthenticationFailed"),
         (lambda a: a.replace("/nightly/", "/other/"), "AuthenticationFailed"),
         (lambda a: a.replace("se=2", "se=3"), "AuthenticationFailed"),
     ],
-    ids=["no-sas", "signature", "permission", "blob", "expiry"],
+    ids=["no-sas", "signature", "umlaut", "permission", "blob", "expiry"],
 )
 def test_what_a_sas_does_not_say_is_refused(origin: str, blobs: Blobs, change: object, code: str) -> None:
     assert callable(change)

@@ -63,6 +63,11 @@ def refused(arm: Arm, data: Any) -> tuple[int, str, str]:
         (body({"contentVersion": "1.0.0.0", "resources": []}), "InvalidRequestContent", "Required property '$schema'"),
         (body(template(resourcez=[])), "InvalidRequestContent", "Could not find member 'resourcez'"),
         (
+            {"properties": {"mode": "Incremental", "template": template(), "onErrorDeployment": {"type": "X"}}},
+            "InvalidDeployment",
+            "onErrorDeployment",
+        ),
+        (
             {"properties": {"mode": "Incremental", "templateLink": {"uri": "http://169.254.169.254/"}}},
             "InvalidContentLink",
             "fetches no templateLink",

@@ -161,6 +161,29 @@ def test_symbolic_names(arm: Arm) -> None:
     assert outputs(deploy(arm, "symbols", what))["o"]
 
 
+def test_role_assignments_of_every_shape(arm: Arm) -> None:
+    """On the group, on a resource by `scope`, and in the old way, as a child of the resource's type."""
+    role = "[subscriptionResourceId('Microsoft.Authorization/roleDefinitions', 'acdd72a7-3385-48ef-bd42-f606fba81ae7')]"
+    given = {"roleDefinitionId": role, "principalId": "[reference('rid').principalId]"}
+    assignments = "Microsoft.Authorization/roleAssignments"
+    guid = "guid(resourceGroup().id, 'x')"
+    what = template(
+        identity("rid"),
+        gallery("scoped"),
+        resource(assignments, f"[{guid}]", properties={**given, "scope": "[resourceGroup().id]"}),
+        resource(assignments, f"[{guid}]", properties=given, scope=f"{GALLERIES}/scoped", dependsOn=["scoped"]),
+        resource(f"{IDENTITIES}/providers/roleAssignments", f"[concat('rid/Microsoft.Authorization/', {guid})]",
+                 properties=given, dependsOn=["rid"]),
+    )  # fmt: skip
+    done = deploy(arm, "roles", what)
+    assert done["poll"]["status"] == "Succeeded", done["poll"]
+    made = [each["id"] for each in done["properties"]["outputResources"] if "roleAssignments" in each["id"]]
+    places = sorted(
+        each.partition("/resourceGroups/rg")[2].partition("/providers/Microsoft.Authorization")[0] for each in made
+    )
+    assert places == ["", f"/providers/{GALLERIES}/scoped", f"/providers/{IDENTITIES}/rid"]
+
+
 def test_nested_deployments_of_both_scopes(arm: Arm) -> None:
     make_group(arm, "rg2")
     inner = template(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +118,21 @@ def test_deleting_a_group_deletes_what_is_inside(arm: Arm) -> None:
     assert arm.finished(arm.delete(f"{S}/resourceGroups/full"))["status"] == "Succeeded"
     assert not arm.context.store.list(under=f"{S}/resourceGroups/full")
     assert arm.get(f"{S}/resourceGroups/full2/{NETWORKS}/kept").status_code == 200
+
+
+def test_a_deletion_goes_on_after_a_restart(tmp_path: Path) -> None:
+    settings = Settings(tmp_path / "home")
+    group = f"{S}/resourceGroups/cut"
+    with arm_server(settings) as arm:
+        make(arm, "cut")
+        arm.put(f"{group}/{NETWORKS}/n", {"location": "westus2"})
+        operation = arm.context.operations.begin(
+            "DeleteGroup", group, subscription=SUBSCRIPTION, provider="Microsoft.Resources", location="westus2",
+            api_version="2024-11-01",
+        )  # fmt: skip
+    with arm_server(settings) as arm:
+        assert arm.context.operations.wait(operation).status == "Succeeded"
+        assert arm.get(group).status_code == 404 and not arm.context.store.list(under=group)
 
 
 def test_the_short_list_and_its_filters(arm: Arm) -> None:

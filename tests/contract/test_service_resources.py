@@ -49,6 +49,13 @@ def test_any_resource_by_its_id(arm: Arm) -> None:
     assert message.startswith("The Resource 'Contoso.Things/widgets/w' under resource group 'aib' was not found.")
 
 
+def test_signatures_of_addresses_are_not_kept(arm: Arm) -> None:
+    address = "https://a.blob.core.windows.net/c/d.vhd?sv=1&sig=SECRETSECRET%3D"
+    shown = arm.put(f"{ANY}/signed", {"properties": {"from": [{"uri": address}]}}).json()
+    assert "SECRETSECRET" not in str(shown)
+    assert not any("SECRETSECRET" in each.read_text() for each in arm.context.store.home.rglob("*.json"))
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code"),
     [

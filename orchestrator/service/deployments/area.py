@@ -159,9 +159,11 @@ class _Area:
 
     def export(self, request: Request) -> Response:
         found = self._found(request)
+        if found.properties["provisioningState"] in RUNNING:
+            raise ArmError(409, "DeploymentActive", f"The deployment '{found.name}' is still running.")
         template = found.properties.get("aib", {}).get("template")
         if template is None:
-            raise ArmError(409, "DeploymentActive", f"The deployment '{found.name}' is still running.")
+            raise ArmError(404, "TemplateNotKept", f"The template of '{found.name}' was too large to be kept.")
         return JSONResponse({"template": template})
 
     def status(self, request: Request) -> Response:

@@ -52,6 +52,10 @@ def read(data: bytes) -> Asked:
                 f"Unable to download deployment content: this server fetches no {name}. "
                 "Send the template and its parameters in the request.",
             )
+    if properties.get("onErrorDeployment") is not None:
+        raise InvalidDeployment(
+            "InvalidDeployment", "This server does not go back to an earlier deployment: leave 'onErrorDeployment' out."
+        )
     mode = properties.string("mode").lower()
     if mode not in ("incremental", "complete"):
         raise _unreadable(f"'mode' must be Incremental or Complete, not {properties.string('mode')[:40]!r}")

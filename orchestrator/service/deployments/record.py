@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.record.redact import Redactor
 from orchestrator.record.resources import Resource
+from orchestrator.record.run_outputs import without_signatures
 from orchestrator.record.store import Store
 from orchestrator.service.deployments import parameters
 from orchestrator.service.deployments.planned import Plan, Planned
@@ -25,6 +25,8 @@ HELP = (
 )
 SAVED_EVERY = 0.5
 """Seconds between two writings while resources are made."""
+LARGEST_KEPT = 256 * 1024
+"""Characters of a template that is kept for `exportTemplate`: whoever lists deployments reads them all."""
 INTERRUPTED = "The server was stopped while the deployment ran. Deploy again: what is there already stays."
 
 
@@ -53,7 +55,8 @@ class Record:
     def describe(self, plan: Plan) -> None:
         """Take what a plan says of the deployment: parameters, providers, dependencies, the template's hash."""
         written = plan.template.plain()
-        self.template = clean(written)
+        kept = clean(written)
+        self.template = kept if len(json.dumps(kept)) <= LARGEST_KEPT else None
         self.shown = {
             "templateHash": hashed(written),
             "parameters": clean(parameters.shown(plan.template, plan.parameters)),
@@ -194,11 +197,7 @@ def hashed(template: Any) -> str:
 
 def clean(value: Any) -> Any:
     """Without the signatures of addresses: nothing of them is kept."""
-    if isinstance(value, str):
-        return Redactor().text(value)
-    if isinstance(value, Mapping):
-        return {key: clean(member) for key, member in value.items()}
-    return [clean(each) for each in value] if isinstance(value, list) else value
+    return without_signatures(value)
 
 
 def stamp(moment: datetime) -> str:

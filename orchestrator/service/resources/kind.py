@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.record import arm_ids
 from orchestrator.record.resources import Resource
+from orchestrator.record.run_outputs import without_signatures
 from orchestrator.service.context import Context
 from orchestrator.service.entra import TENANT
 from orchestrator.service.envelope import ArmError
@@ -103,7 +104,8 @@ def build(put: Put, properties: Mapping[str, Any], *, tracked: bool = False, loc
     extra = {key: body[key] for key in _ENVELOPE if body.get(key) is not None}
     if "identity" in extra:
         extra["identity"] = identity(put, extra["identity"])
-    return Resource(target.id, target.kind, target.name, wanted, tags_of(body, existing), dict(properties), extra)
+    clean = without_signatures(dict(properties))  # who sends an address with a SAS has it; it is not kept
+    return Resource(target.id, target.kind, target.name, wanted, tags_of(body, existing), clean, extra)
 
 
 def tags_of(body: Mapping[str, Any], existing: Resource | None) -> dict[str, str]:
