@@ -145,7 +145,7 @@ def test_a_listener_that_accepts_and_says_nothing(tmp_path, tls):
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded, match=r"the budget is used up while waiting for .*says nothing"):
         bed.connect(tls=PinnedCertificate(pem[0].decode()) if tls else None, deadline=Deadline.after(0.5, "the budget"))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # not the time of a login
     bed.cut()
 
 
@@ -188,7 +188,7 @@ def test_a_command_whose_output_never_comes_ends_with_its_deadline(bed):
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded, match="the budget is used up while waiting for a command in the guest"):
         guest.run("sleep 60", deadline=Deadline.after(1, "the budget"))
-    assert time.monotonic() - began < 7
+    assert time.monotonic() - began < 30  # not that of the command
     assert bed.server.shells == {}
 
 
