@@ -79,6 +79,9 @@ def carry_out(told: Detached, store: Store, folder: RunFolder, stops: Stops) -> 
         stops.stop()
         return {"ok": True}
 
+    def stop(seconds: float) -> bool:
+        return stopped.wait(seconds) or folder.cancel_asked.exists()
+
     def say_waiting() -> None:
         with Journal(folder.path) as journal:
             journal.emit(Said(WAITING))
@@ -86,7 +89,7 @@ def carry_out(told: Detached, store: Store, folder: RunFolder, stops: Stops) -> 
     with ExitStack() as room:
         with control.serve(folder.path, {"cancel": cancel}), stops.telling(stopped.set):
             slots = Slots(store.home)
-            granted = room.enter_context(slots.waited_for(told.need, stopped.wait, say_waiting))
+            granted = room.enter_context(slots.waited_for(told.need, stop, say_waiting))
         if granted:
             code = supervise(told.job, folder.path, lambda _: None, stops).exit_code
         else:

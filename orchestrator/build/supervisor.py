@@ -19,6 +19,7 @@ from orchestrator.build.worker_process import started
 from orchestrator.record.events import RunFinished, Stamped
 from orchestrator.record.reader import read_events
 from orchestrator.record.record import finish_abandoned
+from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
 from orchestrator.views.customization_log import rewrite_logs
 
@@ -47,7 +48,8 @@ class Ended:
 def supervise(job: Job, folder: Path, show: Callable[[Stamped], None], stops: Stops) -> Ended:
     """Execute `job` in a worker and return how it ended; `show` gets every event as it is written.
 
-    Who asks `stops` to stop ends the run, who asks twice ends the worker at once.
+    Who asks `stops` to stop ends the run, who asks twice ends the worker at once. A run that somebody else asked to
+    stop (`RunFolder.cancel_asked`) is ended here when its worker does not hear.
     """
     ended = threading.Event()
     last: list[RunFinished] = []
@@ -61,19 +63,21 @@ def supervise(job: Job, folder: Path, show: Callable[[Stamped], None], stops: St
     follower = threading.Thread(target=follow, name="follow", daemon=True)
     with started(job, folder / WORKER_LOG) as worker, stops.telling(worker.ask_to_stop):
         follower.start()
+        asked = RunFolder(folder).cancel_asked
         while not worker.wait(POLL):
-            pass
+            if not worker.asked_to_stop and asked.exists():
+                worker.ask_to_stop()
         code = worker.exit_code()
         ended.set()
         follower.join()
-        stopped = worker.asked_to_stop
+        canceled = worker.asked_to_stop
     if not last:
-        state, exit_code = ("Canceled", CANCELLED) if stopped else ("Failed", FAILED)
+        state, exit_code = ("Canceled", CANCELLED) if canceled else ("Failed", FAILED)
         reason = _how_it_died(code, folder)
         last.append(finish_abandoned(folder, reason, state=state, exit_code=exit_code, show=show))
         rewrite_logs(folder)
         settle(store := Store(job.home), store.run(job.run_id))
-    return Ended(job.run_id, folder, last[-1], stopped)
+    return Ended(job.run_id, folder, last[-1], stops.asked)
 
 
 def _how_it_died(code: int, folder: Path) -> str:

@@ -53,6 +53,11 @@ class RunFolder:
         return self.path / "submission.json"
 
     @property
+    def cancel_asked(self) -> Path:
+        """`cancel`: there as soon as somebody asked the run to stop; its supervisor looks for it."""
+        return self.path / "cancel"
+
+    @property
     def record(self) -> Path:
         """`record.json`."""
         return self.path / "record.json"

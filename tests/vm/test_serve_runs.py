@@ -93,7 +93,7 @@ def test_a_build_outlives_the_server_that_began_it(home: Home, write_template: T
         assert status["runState"] == "Running", status
         return status["runSubState"] == "Customizing"
 
-    wait_for(customizing, 120, "the first step")
+    wait_for(customizing, 300, "the first step")
     assert list(dict.fromkeys(states)) in (["Queued", "Building", "Customizing"], ["Building", "Customizing"])
     server.end(signal.SIGKILL)
     (run,) = home.runs()
@@ -127,7 +127,7 @@ def test_builds_wait_for_room_and_are_cancelled(home: Home, write_template: Temp
     paths = [submitted(server, write_template(name, shell("sleep 600"), vmProfile=profile), name) for name in names]
     runs = [server.ask("POST", f"{path}/run").headers["Azure-AsyncOperation"] for path in paths]
     customizing = lambda path: server.status(path)["lastRunStatus"].get("runSubState") == "Customizing"  # noqa: E731
-    wait_for(lambda: customizing(paths[0]), 120, "the first build's step")
+    wait_for(lambda: customizing(paths[0]), 300, "the first build's step")
     assert server.status(paths[1])["lastRunStatus"]["runSubState"] == "Queued"
     assert len(qemus_of(home.path)) == 1
     # The one that waits ends at once; then the one that builds.
@@ -141,13 +141,27 @@ def test_builds_wait_for_room_and_are_cancelled(home: Home, write_template: Temp
     server.end()
 
 
+def test_a_worker_that_hears_nothing_is_ended(home: Home, write_template: TemplateWriter) -> None:
+    server = Server(home)
+    path = submitted(server, write_template("deaf", shell("sleep 600")), "deaf")
+    operation = server.ask("POST", f"{path}/run").headers["Azure-AsyncOperation"]
+    wait_for(lambda: qemus_of(home.path), 300, "the build VM")
+    (worker,) = [pid for pid in children_of(server.process.pid) if b"orchestrator.build.worker" in command_of(pid)]
+    os.kill(worker, signal.SIGSTOP)
+    assert server.ask("POST", f"{path}/cancel").status_code == 202
+    wait_for(lambda: server.ask("GET", operation).json()["status"] == "Canceled", 60, "the end of the run")
+    assert server.status(path)["lastRunStatus"]["runState"] == "Canceled"
+    wait_for(lambda: qemus_of(home.path) == [], 30, "the end of the build VM")
+    server.end()
+
+
 def test_a_run_whose_processes_were_killed_is_failed_with_the_reason(
     home: Home, write_template: TemplateWriter
 ) -> None:
     server = Server(home)
     path = submitted(server, write_template("shot", shell("sleep 600")), "shot")
     operation = server.ask("POST", f"{path}/run").headers["Azure-AsyncOperation"]
-    wait_for(lambda: qemus_of(home.path), 120, "the build VM")
+    wait_for(lambda: qemus_of(home.path), 300, "the build VM")
     (run,) = home.runs()
     workers = [pid for pid in children_of(server.process.pid) if b"orchestrator.build" in command_of(pid)]
     assert len(workers) == 2, "a supervisor and a worker"

@@ -22,10 +22,12 @@ from orchestrator.build import control
 from orchestrator.build.job import Job
 from orchestrator.build.options import BuildOptions
 from orchestrator.build.slots import need_of
+from orchestrator.build.supervisor import CANCELLED, FAILED
 from orchestrator.build.template_status import settle
 from orchestrator.plan.sizes import HostCapacity
 from orchestrator.record import arm_ids, files
 from orchestrator.record.arm_ids import Scope
+from orchestrator.record.messages import CANCELED
 from orchestrator.record.record import finish_abandoned
 from orchestrator.record.resources import Resource
 from orchestrator.record.run_outputs import ours, submission
@@ -115,7 +117,9 @@ class Runs:
             return
         with folder.if_dead() as dead:
             if dead:
-                finish_abandoned(folder.path, LOST)
+                canceled = folder.cancel_asked.exists()
+                state, code = ("Canceled", CANCELLED) if canceled else ("Failed", FAILED)
+                finish_abandoned(folder.path, CANCELED if canceled else LOST, state=state, exit_code=code)
                 rewrite_logs(folder.path)
                 shutil.rmtree(folder.work, ignore_errors=True)
 
@@ -221,9 +225,13 @@ class Runs:
         return operation
 
     def ask_to_stop(self, run_id: str) -> None:
-        """Ask a run through its control socket, again and again until it hears or has ended; returns at once."""
+        """Ask a run to stop; returns at once.
+
+        Its supervisor sees the file that says so; its control socket is quicker, once somebody listens there.
+        """
         folder = self._folder(run_id)
         if folder is not None:
+            folder.cancel_asked.touch()
             self._pool.submit(self._ask_until_heard, folder)
 
     def _ask_until_heard(self, folder: RunFolder) -> None:
