@@ -141,20 +141,6 @@ def test_builds_wait_for_room_and_are_cancelled(home: Home, write_template: Temp
     server.end()
 
 
-def test_a_worker_that_hears_nothing_is_ended(home: Home, write_template: TemplateWriter) -> None:
-    server = Server(home)
-    path = submitted(server, write_template("deaf", shell("sleep 600")), "deaf")
-    operation = server.ask("POST", f"{path}/run").headers["Azure-AsyncOperation"]
-    wait_for(lambda: qemus_of(home.path), 300, "the build VM")
-    (worker,) = [pid for pid in children_of(server.process.pid) if b"orchestrator.build.worker" in command_of(pid)]
-    os.kill(worker, signal.SIGSTOP)
-    assert server.ask("POST", f"{path}/cancel").status_code == 202
-    wait_for(lambda: server.ask("GET", operation).json()["status"] == "Canceled", 60, "the end of the run")
-    assert server.status(path)["lastRunStatus"]["runState"] == "Canceled"
-    wait_for(lambda: qemus_of(home.path) == [], 30, "the end of the build VM")
-    server.end()
-
-
 def test_a_run_whose_processes_were_killed_is_failed_with_the_reason(
     home: Home, write_template: TemplateWriter
 ) -> None:
