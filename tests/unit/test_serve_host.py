@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
+import socket
 import ssl
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from cryptography import x509
 from hypervisor.errors import HostError, InputError
 from orchestrator.service.host import certificates, environment
 from orchestrator.service.host.endpoint import Endpoint, ServeFolder, write_secret
+from orchestrator.service.host.listen import Listen, bind
 
 HERE = Endpoint("https://127.0.0.1:8443", "/h/ca.pem", "/h/it's $HOME.pem", "sub", "ten", token="t'o\"k$en\\")
 
@@ -100,6 +103,15 @@ def test_no_certificate_outlives_its_authority(tmp_path: Path) -> None:
     leaf, authority = x509.load_pem_x509_certificates(made.chain.read_bytes())
     assert leaf.not_valid_after_utc < authority.not_valid_after_utc
     assert leaf.not_valid_after_utc - leaf.not_valid_before_utc < datetime.timedelta(days=399)
+
+
+def test_small_answers_are_sent_at_once() -> None:
+    """asyncio turns Nagle's algorithm off for sockets that say they are TCP, and only for them."""
+    with contextlib.closing(bind(Listen(port=0))) as listener:
+        with socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.proto == socket.IPPROTO_TCP
 
 
 def test_one_server_a_home(tmp_path: Path) -> None:
