@@ -86,7 +86,18 @@ class BuildVm:
 
     def _console(self) -> str:
         console = self.machine.console_tail(CONSOLE_TAIL).strip() or "(it printed nothing)"
-        return f"The end of its serial console:\n{console}"
+        return f"The end of its serial console:\n{console}{self._screen()}"
+
+    def _screen(self) -> str:
+        """Windows says nothing on a serial console: its screen is kept as a picture."""
+        picture = self.machine.spec.console_log.with_name("screen.png")
+        if not self.machine.spec.graphics or not self.machine.is_running():
+            return ""
+        try:
+            picture.write_bytes(self.machine.screenshot())
+        except (AibError, OSError) as error:
+            return f"\n(no picture of its screen: {error})"
+        return f"\nIts screen: {picture}"
 
 
 def machine_spec(

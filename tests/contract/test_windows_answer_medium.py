@@ -44,7 +44,9 @@ class Bed:
 
     def set_up(self) -> None:
         """What the first boot does."""
-        setup.run(self.machine, self.folder / "cd/Unattend.xml", self.said.append)
+        answer = setup.find(self.machine.files)
+        assert answer is not None
+        setup.run(self.machine, answer, self.said.append)
 
     def follow(self) -> None:
         """Listen where the machine says so, on a free port."""
@@ -167,6 +169,17 @@ def test_the_way_in_is_opened_used_and_gone(bed: Bed) -> None:
     assert [
         name for name in left.files.names("C:\\Windows\\Temp") if name.startswith(("aib", "packer", "script"))
     ] == []
+
+
+def test_an_answer_file_in_the_disk_comes_before_the_medium(bed: Bed) -> None:
+    files = WindowsGuest(on_disk=True).files_on_disk(bed.identity)
+    for name, data in files.items():
+        bed.machine.files.write(f"C:\\Windows\\Panther\\{name}", data)
+    (bed.folder / "cd/Unattend.xml").write_text("not even XML")
+    bed.set_up()
+    assert [each.transport for each in bed.machine.remoting.working()] == ["HTTPS"]
+    assert b"SENSITIVE" in bed.machine.files.read("C:\\Windows\\Panther\\unattend.xml")
+    assert WindowsGuest().files_on_disk(bed.identity) == {}
 
 
 def test_a_build_whose_way_in_cannot_be_closed_has_no_image(bed: Bed) -> None:
