@@ -24,7 +24,7 @@ from orchestrator.service.resources.engine import DEPLOYMENT
 
 KIND = "Deployment"
 AT_ONCE = 4
-MOST_WAITING = 32
+MOST_WAITING = 16
 """Deployments that run or wait for their turn; more are told to come back."""
 PLANNED_AT_ONCE = 3
 KEPT = 800

@@ -22,21 +22,30 @@ from orchestrator.template.arm.functions_text import text_of
 from orchestrator.template.arm.values import MAX_MADE, MAX_WORK, Budget
 from orchestrator.template.report import EnoughFound, Report
 
+PASSES = 6
+"""How often the work of planning may be done again: nested deployments are planned anew at each level."""
+
+
+def budget() -> Budget:
+    """What all of one deployment may cost while it runs."""
+    made = Budget(PASSES * MAX_WORK)
+    made.to_make = PASSES * MAX_MADE
+    return made
+
 
 @dataclass(slots=True)
 class Run:
-    """One deployment with all nested in it. `canceled` is asked before each resource."""
+    """One deployment, or one nested in it. `canceled` is asked before each resource; all share one `budget`."""
 
     world: ServerWorld
     facts: Facts
     canceled: Callable[[], bool]
+    budget: Budget = field(default_factory=budget)
     shared: Shared = field(init=False)
     _missing: ArmError | None = None
 
     def __post_init__(self) -> None:
-        budget = Budget(2 * MAX_WORK)  # nested deployments are planned once more when their parameters are known
-        budget.to_make = 2 * MAX_MADE
-        self.shared = Shared(Report(), budget, datetime.now(UTC), live=self.facts.referring(refuse))
+        self.shared = Shared(Report(), self.budget, datetime.now(UTC), live=self.facts.referring(refuse))
 
     def deploy(self, plan: Plan, record: Record) -> None:
         """Deploy every resource, and write into the record how that went; nothing is raised."""
@@ -66,7 +75,7 @@ class Run:
 
     def _finish(self, plan: Plan, record: Record) -> None:
         began = datetime.now(UTC)
-        context = plan.context.within(live=self._live(plan), notes={}, budget=self.shared.budget)
+        context = plan.context.within(live=self._live(plan), notes={}, budget=self.budget)
         try:
             record.outputs = outputs.evaluate(plan.template, context)
         except InvalidDeployment as error:
@@ -97,7 +106,7 @@ class Run:
         return None
 
     def _nested(self, planned: Planned, plan: Plan, record: Record) -> Mapping[str, Any] | None:
-        inside = planned.context.within(live=self._live(plan), notes={}, budget=self.shared.budget)
+        inside = planned.context.within(live=self._live(plan), notes={}, budget=self.budget)
         nested = planned.nested
         if nested is None:
             return {
@@ -115,7 +124,7 @@ class Run:
         mode = planned.node.string("properties", "mode").capitalize() or "Incremental"
         own = Record(record.store, planned.id, planned.name, mode, correlation=record.correlation)
         own.describe(nested)
-        Run(self.world, facts, self.canceled).deploy(nested, own)
+        Run(self.world, facts, self.canceled, self.budget).deploy(nested, own)
         if own.state != "Succeeded":
             return failed_resource(planned.id, [own.error] if own.error else [])
         record.made += [each for each in own.made if each not in record.made]
