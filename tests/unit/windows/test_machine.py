@@ -144,6 +144,19 @@ def test_updates_need_a_restart_to_be_installed(windows):
     assert windows.updates.installed() == ["One (KB1)"]
 
 
+def test_a_program_without_cmd(windows):
+    printed = []
+
+    def run(line: str) -> int:
+        call = Call(line, "SYSTEM", {"MINE": "v"}, "C:\\Windows", skip_cmd=True)
+        return windows.run(call, lambda _, data: printed.append(data), lambda: b"", threading.Event())
+
+    assert run('"C:\\Windows\\System32\\cmd.exe" /c echo %MINE% in %CD%') == 0
+    assert run("powershell -Command exit 3") == 3
+    assert printed == [b"v in C:\\Windows\r\n"]
+    assert run("echo no program") == 22222
+
+
 def test_the_accounts_that_may_log_in(windows):
     accounts = windows.accounts
     accounts.add("plain", "pw")

@@ -89,6 +89,11 @@ STATEMENTS = [
     ("'{\"a\": 1}' | Set-Content c:\\j; (Get-Content c:\\j -Raw | ConvertFrom-Json).a", "1"),
     ("Get-Content c:\\windows\\system32\\drivers\\etc\\hosts | Select-String hosts | % { $_.Line }", "# hosts"),
     (
+        "mkdir c:\\d\\e | Out-Null; Set-Content c:\\d\\e\\f x; Compress-Archive c:\\d c:\\d.zip; "
+        "Expand-Archive c:\\d.zip -DestinationPath c:\\out; Get-Content c:\\out\\d\\e\\f",
+        "x",
+    ),
+    (
         "Install-WindowsFeature -Name Web-Server -IncludeManagementTools | Out-Null; (Get-WindowsFeature "
         "Web-Server).Installed",
         "True",
@@ -127,6 +132,8 @@ def test_statements(shell, windows, script, expected):
         ("Get-ItemProperty HKLM:\\SOFTWARE\\Microsoft -Name nosuch", "Property nosuch does not exist"),
         ("New-Item c:\\windows -ItemType Directory", "An item with the specified name C:\\windows already exists."),
         ("(New-Object Net.WebClient).DownloadFile('https://nowhere.invalid/x', 'c:\\x')", "could not be resolved"),
+        ("Invoke-WebRequest https://nowhere.invalid/x -OutFile c:\\x -UseBasicParsing", "could not be resolved"),
+        ("Set-Content c:\\z x; Expand-Archive c:\\z c:\\y", "End of Central Directory record could not be found."),
         ("$null.Length.Foo()", "You cannot call a method on a null-valued expression."),
         ("$n = $null; $n[0]", "Cannot index into a null array."),
         ("[int]'abc'", 'Cannot convert value "abc" to type "System.Int32"'),
