@@ -249,7 +249,8 @@ def scripted_plan(job: Job, store: Store) -> RunPlan:
         options=plan_options(options, Config()),
         distributions=() if only_validated else plan_distributions(template, store, datetime.now(UTC), source),
     )
-    return replace(plan, machine=replace(plan.machine, network="none"))
+    deviations = tuple(each for each in plan.deviations if not each[0].startswith("network-"))  # there is none
+    return replace(plan, machine=replace(plan.machine, network="none"), deviations=deviations)
 
 
 def _source(template: Template, home: Path) -> ResolvedSource:
