@@ -182,7 +182,7 @@ class Runs:
             aib = {**ours(existing), "run": folder.id}
             return replace(existing, properties={**existing.properties, "lastRunStatus": status, "aib": aib})
 
-        operation = self.operations.begin("Run", template.id, **_place(template, api_version), run=folder.id)
+        operation = self.operations.begin("Run", template.id, **versions.place(template, api_version), run=folder.id)
         try:
             files.publish_json(
                 folder.submission,
@@ -220,7 +220,7 @@ class Runs:
             return replace(existing, properties={**existing.properties, "aib": {**ours(existing), "canceling": run_id}})
 
         self.store.update(template.id, ask)
-        operation = self.operations.begin("Cancel", template.id, **_place(template, api_version), run=run_id)
+        operation = self.operations.begin("Cancel", template.id, **versions.place(template, api_version), run=run_id)
         self.ask_to_stop(run_id)
         return operation
 
@@ -284,16 +284,6 @@ def not_allowed(template: Resource, action: str, api_version: str = "") -> ArmEr
         f"or run state: {run_state(template)}.",
         provider_version=api_version,
     )
-
-
-def _place(template: Resource, api_version: str) -> Any:
-    scope = arm_ids.parse(template.id).scope
-    return {
-        "subscription": scope.subscription,
-        "provider": versions.PROVIDER,
-        "location": template.location,
-        "api_version": api_version,
-    }
 
 
 def _ended(operation: Operation, status: str, error: Mapping[str, Any] | None = None) -> Operation:

@@ -93,7 +93,7 @@ class _Area:
         template = find(self._context, request)
         version = request.state.api_version
         changed = patch.change(self._context, template, body, version, request.state.caller.name)
-        operation = self._context.operations.begin("Update", changed.id, **submit.place(changed, version))
+        operation = self._context.operations.begin("Update", changed.id, **versions.place(changed, version))
         ended = self._context.operations.end(operation)
         return self._context.operations.accepted(request, ended, body=template_form(changed, version))
 
@@ -104,7 +104,7 @@ class _Area:
         if found is None:
             return Response(status_code=204)
         submit.remove(self._context, found, version)
-        operation = self._context.operations.begin("Delete", found.id, **submit.place(found, version))
+        operation = self._context.operations.begin("Delete", found.id, **versions.place(found, version))
         ended = self._context.operations.end(operation)
         return self._context.operations.accepted(request, ended, status_url=False)
 

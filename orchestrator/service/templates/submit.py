@@ -106,7 +106,7 @@ def _put(request: Request, judged: check.Judged, key: str) -> Put:
     if submission(resource).get("token") != submission(made)["token"]:
         documents.forget(context.store.home, key)
         return Put(resource, new=False, operation=None)
-    operation = context.operations.begin("Create", resource.id, **place(resource, request.version))
+    operation = context.operations.begin("Create", resource.id, **versions.place(resource, request.version))
     context.operations.start(operation, lambda: _provision(request, resource.id, judged.template))
     return Put(resource, new, operation)
 
@@ -291,17 +291,6 @@ def end_interrupted(context: Context) -> None:
     for template in context.store.list(arm_ids.TEMPLATE):
         if submission(template) and template.properties.get("provisioningState") == "Creating":
             _provisioned(context.store, template.id, "Failed", error=ArmError(500, "ServerError", INTERRUPTED))
-
-
-def place(resource: Resource, version: str) -> Any:
-    """Where an operation about this template is, for `Operations.begin`."""
-    scope = arm_ids.parse(resource.id).scope
-    return {
-        "subscription": scope.subscription,
-        "provider": versions.PROVIDER,
-        "location": resource.location,
-        "api_version": version,
-    }
 
 
 def _now() -> str:

@@ -19,7 +19,7 @@ from orchestrator.service.context import Context
 from orchestrator.service.envelope import ArmError, resource_not_found
 from orchestrator.service.paging import page
 from orchestrator.service.paths import ArmRoute
-from orchestrator.service.templates import submit, versions
+from orchestrator.service.templates import versions
 from orchestrator.service.templates.area import TEMPLATE, find
 from orchestrator.service.templates.trigger_watch import TRIGGER, newest, status_of, typed, watch
 from orchestrator.template.model import PlatformImage, SharedImageTarget, SharedImageVersion, Template
@@ -67,7 +67,7 @@ class _Area:
         made = self._made(template, name, body, version)
         new = self._context.store.get(made.id) is None
         kept = self._context.store.upsert(made.id, lambda existing: existing or made)
-        operation = self._context.operations.begin("Create", kept.id, **submit.place(template, version))
+        operation = self._context.operations.begin("Create", kept.id, **versions.place(template, version))
         ended = self._context.operations.end(operation)
         return self._context.operations.accepted(
             request, ended, status=201 if new else 200, body=_form(kept), location=False
@@ -78,7 +78,7 @@ class _Area:
         trigger_id = f"{template.id}/triggers/{request.path_params['trigger']}"
         if not self._context.store.delete(trigger_id):
             return Response(status_code=204)
-        place = submit.place(template, request.state.api_version)
+        place = versions.place(template, request.state.api_version)
         ended = self._context.operations.end(self._context.operations.begin("Delete", trigger_id, **place))
         return self._context.operations.accepted(request, ended, status_url=False)
 

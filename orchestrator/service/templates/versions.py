@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from orchestrator.record import arm_ids
+from orchestrator.record.resources import Resource
 from orchestrator.service.envelope import ArmError
 from orchestrator.template.schema.tables import older, regions, tables
 
@@ -35,3 +39,13 @@ def check(version: str, kind: str = "imageTemplates", location: str = "", since:
             f"The supported api-versions are '{', '.join(usable)}'.",
         )
     return version
+
+
+def place(resource: Resource, version: str) -> Any:
+    """Where an operation about a template is, as `Operations.begin` wants it."""
+    return {
+        "subscription": arm_ids.parse(resource.id).scope.subscription,
+        "provider": PROVIDER,
+        "location": resource.location,
+        "api_version": version,
+    }
