@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,18 @@ class RunShown:
 def newest_runs(store: Store) -> tuple[list[tuple[RunSummary, str]], int]:
     """The newest runs with their times in words, and how many there are in all."""
     runs = list_runs(store)
-    return [(run, duration(run.seconds)) for run in runs[:MOST_RUNS]], len(runs)
+    return [(run, duration(_seconds(run))) for run in runs[:MOST_RUNS]], len(runs)
+
+
+def _seconds(run: RunSummary) -> float:
+    """How long a run took; of one that goes on, until now (its record tells of its last event)."""
+    if not run.alive or run.exit_code is not None:
+        return run.seconds
+    try:
+        begun = datetime.fromisoformat(run.started)
+    except ValueError:
+        return run.seconds
+    return max(run.seconds, (datetime.now(UTC) - begun).total_seconds())
 
 
 def run_shown(folder: RunFolder) -> RunShown:
@@ -79,8 +91,8 @@ def run_shown(folder: RunFolder) -> RunShown:
     source = record.get("source") or {}
     return RunShown(
         summary=(summary := summarize(folder)),
-        time=duration(summary.seconds),
-        source=" ".join(filter(None, (source.get("requested", ""), source.get("version", "")))),
+        time=duration(_seconds(summary)),
+        source=_source(str(source.get("requested", "")), str(source.get("version", ""))),
         machine=f"{machine['vmSize']} ({given.get('vcpus')} vCPU, {given.get('memoryMiB')} MiB)" if machine else "",
         message=str(status.get("message") or ""),
         hint=str(record.get("hint") or ""),
@@ -90,6 +102,11 @@ def run_shown(folder: RunFolder) -> RunShown:
         remarks=tuple(_remarks(record)),
         console=tuple(last_lines(folder.console_log, CONSOLE_LINES)),
     )
+
+
+def _source(requested: str, version: str) -> str:
+    """The image as it was asked for, and its version where that was not said."""
+    return requested if not version or requested.endswith(version) else f"{requested} {version}"
 
 
 def _step(step: Mapping[str, Any], folder: Path) -> StepShown:
