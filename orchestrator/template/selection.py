@@ -24,6 +24,7 @@ from typing import Any
 from hypervisor.errors import UsageError
 from orchestrator.template.diagnostics import Diagnostic, Severity
 from orchestrator.template.node import Node
+from orchestrator.template.schema.tables import tables
 
 PROJECT_FILE = "aib.toml"
 IGNORE_TAG = "aib-ignore"
@@ -71,17 +72,29 @@ class Selection:
             ignore=self.ignore | rule_ids(ignore, "--ignore"),
             only=self.only | rule_ids(only, "--only"),
             fail_on=fail_on or self.fail_on,
-            target_version=target_version or self.target_version,
+            target_version=known_version(target_version, "--target-version") or self.target_version,
         )
 
 
 def rule_ids(words: Iterable[str], where: str) -> frozenset[str]:
-    """Rule ids out of words that may hold several. Raises UsageError for anything else."""
+    """Rule ids out of words that may hold several. Raises UsageError for anything else, also for a mistyped id."""
     found = [part.upper() for word in words for part in re.split(r"[\s,;]+", word) if part]
-    wrong = [part for part in found if not _RULE.fullmatch(part)]
+    if found:
+        from orchestrator.template.rules.catalogue import catalogue  # it reads TOML, for which most calls need not pay
+    wrong = [part for part in found if part not in catalogue()]
     if wrong:
-        raise UsageError(f"{wrong[0]!r} in {where} is no rule", hint="rules are called AIB001 and so on")
+        raise UsageError(f"{wrong[0]!r} in {where} is no rule", hint="`aib explain rules` lists them: AIB001 and so on")
     return frozenset(found)
+
+
+def known_version(version: str, where: str) -> str:
+    """That api-version, or none. Raises UsageError for an unknown one: another would judge in its place."""
+    if version and version not in tables().versions:
+        raise UsageError(
+            f"{version!r} in {where} is no api-version of imageTemplates",
+            hint=f"there is: {', '.join(tables().versions)}",
+        )
+    return version
 
 
 def of_project(file: Path) -> Selection:
@@ -115,7 +128,7 @@ def _read(project: Path) -> Selection:
         ignore=rule_ids([str(i) for i in ignored] if isinstance(ignored, list) else [str(ignored)], str(project)),
         levels=levels,
         fail_on=fail_on,
-        target_version=str(part.get("target-version", "")),
+        target_version=known_version(str(part.get("target-version", "")), str(project)),
     )
 
 

@@ -127,6 +127,24 @@ def test_a_project_file_sets_levels_and_the_command_line_has_the_last_word(file:
     assert isinstance(result.exception, UsageError)
 
 
+@pytest.mark.parametrize(
+    ("text", "option"),
+    [('target-version = "2031-01-01"', ("--target-version", "2031-01-01")),
+     ('ignore = ["AIB999"]', ("--ignore", "AIB999")), ('ignore = ["AIB01"]', ("--only", "AIB01"))],
+)  # fmt: skip
+def test_a_mistyped_rule_or_version_is_not_silently_without_effect(
+    file: Path, text: str, option: tuple[str, str]
+) -> None:
+    result = CliRunner().invoke(command, [str(file), *option])
+    assert isinstance(result.exception, UsageError)
+    assert option[1] in result.exception.message
+    (file.parent / "aib.toml").write_text(f"[validate]\n{text}\n")
+    result = CliRunner().invoke(command, [str(file)])
+    assert isinstance(result.exception, UsageError)
+    assert str(file.parent / "aib.toml") in result.exception.message
+    assert result.exception.hint
+
+
 def test_github_annotations_cannot_be_broken_out_of(file: Path) -> None:
     file.write_text(file.read_text().replace("<out>", "a\\n::error::b"))
     lines = CliRunner().invoke(command, [str(file), "--format", "github"]).stdout.splitlines()
