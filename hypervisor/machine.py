@@ -44,6 +44,7 @@ def running(hypervisor: Hypervisor, spec: MachineSpec, deadline: Deadline) -> It
     Raises HypervisorError (a HostError) when libvirt or QEMU refuses, Cancelled or DeadlineExceeded when it is late.
     """
     deadline.check(f"starting the VM {spec.name}")
+    network.check(spec.network, hypervisor.connect)
     spec = dataclasses.replace(
         spec,
         uuid=spec.uuid or str(uuid.uuid4()),

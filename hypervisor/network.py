@@ -84,6 +84,15 @@ class Isolated:
         return str(_said(self._guard.stdout).get("error", "its guard process has ended"))
 
 
+def check(name: str, connect: str) -> None:
+    """Raise HostError when the network `name` cannot be had on the connection `connect`."""
+    if connect == "embed" and name not in ("user", "isolated", "none"):
+        raise HostError(
+            f"the network {name!r} is none of ours, and libvirt's own networks need a libvirt daemon",
+            hint=f"--connect qemu:///system --network {name}; or --network user (the default) or isolated",
+        )
+
+
 @contextlib.contextmanager
 def opened(spec: MachineSpec, root: Path) -> Iterator[Network]:
     """What `spec.network` needs before QEMU starts; ended with the block. `root` is the runtime folder.

@@ -170,16 +170,16 @@ class Runs:
         return run
 
     def get(self, run_id: str) -> RunFolder:
-        """The run of this id, of an unambiguous beginning of it, or the newest for `last`; else `UsageError`."""
+        """The run of this id, of an unambiguous beginning of it, or the newest for `latest`; else `UsageError`."""
         runs = self.all()
-        if run_id == "last" and runs:
+        if run_id in ("latest", "last") and runs:
             return runs[-1]
         found = [r for r in runs if r.id == run_id] or [r for r in runs if run_id and r.id.startswith(run_id)]
         if len(found) == 1:
             return found[0]
         if found:
             raise UsageError(f"{run_id} could be {', '.join(r.id for r in found)}", hint="give more of the id")
-        raise UsageError(f"there is no run {run_id}", hint="`aib runs` lists them; `last` is the newest")
+        raise UsageError(f"there is no run {run_id}", hint="`aib runs` lists them; `latest` is the newest")
 
     def all(self) -> list[RunFolder]:
         """Every run, oldest first."""

@@ -112,3 +112,12 @@ def test_what_passt_says_is_told() -> None:
     assert "--network user" in caught.value.hint
     with pytest.raises(HostError, match="guard process has ended"):
         isolated()[0].forward("domain", 22)
+
+
+def test_libvirts_networks_need_a_daemon() -> None:
+    for name in ("user", "isolated", "none"):
+        network.check(name, "embed")
+    network.check("lab", "qemu:///system")
+    with pytest.raises(HostError, match="'lab'") as caught:
+        network.check("lab", "embed")
+    assert "--connect qemu:///system --network lab" in caught.value.hint

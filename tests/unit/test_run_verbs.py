@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from hypervisor.errors import UsageError
+from hypervisor.errors import InputError, UsageError
 from orchestrator.cli import logs as logs_cli
 from orchestrator.cli import runs as runs_cli
 from orchestrator.cli import show as show_cli
@@ -14,6 +14,7 @@ from orchestrator.record.journal import Journal
 from orchestrator.record.record import RecordWriter
 from orchestrator.record.runs import RunFolder
 from orchestrator.record.store import Store
+from orchestrator.verbs.cancel import cancel
 from orchestrator.verbs.logs import find_step, service_log
 from orchestrator.verbs.runs import find_run, list_runs
 from orchestrator.verbs.show import show
@@ -148,3 +149,13 @@ def test_following_ends_with_the_run(store: Store) -> None:
 def test_following_a_run_whose_worker_dies_ends_too(store: Store) -> None:
     folder = make_run(store, "alpha", state="")
     assert b"".join(service_log(folder, follow=True)).endswith(b"azure-arm: \x1b[2Jworld\n")
+
+
+def test_a_run_is_cancelled_by_any_of_its_names(store: Store) -> None:
+    ended = make_run(store, "alpha")
+    for name in ("latest", "alpha", ended.id, ended.id[:-1]):
+        with pytest.raises(InputError, match=f"{ended.id} has ended already"):
+            cancel(store, name)
+    with pytest.raises(UsageError, match="no run alpah") as caught:
+        cancel(store, "alpah")
+    assert "alpha" in caught.value.hint

@@ -67,7 +67,7 @@ def test_a_run_dies_with_its_process(store: Store) -> None:
 
 def test_runs_are_found_by_id_beginning_and_last(store: Store) -> None:
     with pytest.raises(UsageError):
-        store.run("last")
+        store.run("latest")
     runs = [store.new_run(f"t{n}") for n in range(3)]
     listed = store.runs()
     assert {r.id for r in listed} == {r.id for r in runs}
