@@ -4,6 +4,7 @@ AIB := $(VENV)/bin/aib
 FUZZ_SECONDS ?= 300
 FUZZ_EXAMPLES ?= 500
 PAIRS ?= 5
+CASES ?=
 
 .PHONY: help
 help:
@@ -12,7 +13,7 @@ help:
 	@echo "make test    run all tests (real virtual machines included)"
 	@echo "make test-az the Azure CLI, unmodified, against aib serve (installs 700 MB once)"
 	@echo "make check   linters, types and the unit tests (a minute)"
-	@echo "make bench   time validate and builds beside Packer (PAIRS=5)"
+	@echo "make bench   time validate and builds beside Packer (PAIRS=5 CASES=cold,step,warm,vhd,pause,file,memory,four)"
 	@echo "make fuzz    fuzz the template loader and the expressions (FUZZ_SECONDS=300 each), and the endpoint"
 
 .PHONY: setup
@@ -66,7 +67,7 @@ check: setup
 .PHONY: bench
 bench: setup
 	$(VENV)/bin/python tests/bench/validate_bench.py
-	$(VENV)/bin/python tests/bench/build_bench.py --pairs $(PAIRS)
+	$(VENV)/bin/python tests/bench/build_bench.py --pairs $(PAIRS) --cases "$(CASES)" --readme README.md
 	$(VENV)/bin/python tests/bench/serve_bench.py
 	$(VENV)/bin/python tests/bench/upload_bench.py
 

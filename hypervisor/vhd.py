@@ -39,7 +39,14 @@ def write_fixed_vhd(
             qemu_img.create_overlay(source, source_format, grown, rounded)
             source, source_format = grown, "qcow2"
         qemu_img.convert(
-            source, source_format, part, "vpc", deadline, progress=progress, options="subformat=fixed,force_size=on"
+            source,
+            source_format,
+            part,
+            "vpc",
+            deadline,
+            progress=progress,
+            options="subformat=fixed,force_size=on",
+            any_order=True,
         )
         verify_fixed_vhd(part, rounded)
         qemu_img.compare(source, source_format, part, "vpc", deadline)

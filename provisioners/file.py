@@ -7,6 +7,7 @@ from pathlib import Path
 
 from provisioners import reboot
 from provisioners.base import Context, Guest, Outcome, StepError
+from provisioners.by_disk import sent_by_disk
 from provisioners.communicators.base import CommunicatorError, ConnectionLost
 
 DOCUMENTED_LIMIT = 20 * 1000 * 1000
@@ -33,7 +34,8 @@ class File:
         while True:
             reboot.boot_state(guest, context)
             try:
-                guest.communicator.upload(self.source, self.destination, deadline=context.deadline)
+                if not sent_by_disk(guest, self.source, self.destination, context):
+                    guest.communicator.upload(self.source, self.destination, deadline=context.deadline)
             except ConnectionLost as error:
                 context.deadline.check(f"sending {self.destination}")
                 if limit.over:

@@ -50,6 +50,15 @@ class BuildVm:
         """How many reboots the hypervisor has seen."""
         return self.machine.reboots()
 
+    @contextmanager
+    def lend(self, file: Path, serial: str, deadline: Deadline) -> Iterator[None]:
+        """See `provisioners.by_disk.LendsDisks`. Raises `HostError` when the disk cannot be plugged in or out."""
+        target = self.machine.attach_disk(DiskSpec(file, "raw", readonly=True, serial=serial))
+        try:
+            yield
+        finally:
+            self.machine.detach_disk(target, deadline)
+
     def close(self) -> None:
         """Close the connection, if any."""
         if self._communicator is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -17,12 +18,16 @@ LARGEST = 256 * 1024
 MOST_DIFF_LINES = 400
 
 _NOISE = (
-    "/var/log/*", "/run/*", "/tmp/*", "/var/tmp/*", "/var/cache/*", "/var/lib/systemd/*", "/var/lib/cloud/*",
-    "/var/lib/dhcp/*", "/var/lib/dpkg/*", "/var/lib/apt/*", "*/lost+found", "/etc/ld.so.cache", "*.pyc",
-    "*/__pycache__*",
+    "/var/log/*", "/run/*", "/var/run/*", "/tmp/*", "/var/tmp/*", "/var/cache/*", "/var/lib/systemd/*",
+    "/var/lib/cloud/*", "/var/lib/dhcp/*", "/var/lib/dpkg/*", "/var/lib/apt/*", "*/lost+found", "/etc/ld.so.cache",
+    "*.pyc", "*/__pycache__*",
 )  # fmt: skip
 _SECRET = ("/etc/shadow*", "/etc/gshadow*", "*_key", "*.pem", "*.key", "*/.ssh/id_*", "*/authorized_keys")
 _UNIT = re.compile(r"/etc/systemd/system/[^/]+\.(?:wants|requires)/[^/]+")
+_SERVICE = re.compile(
+    r"(?:(?:/usr)?/lib|/etc)/systemd/system/[^/]+\.(?:service|socket|timer|mount|path)|/etc/init\.d/[^/]+"
+)
+_DEEP = 2
 _CRON = ("/etc/cron*", "/var/spool/cron/*")
 _FIREWALL = ("/etc/nftables*", "/etc/iptables/*", "/etc/ufw/*", "/etc/firewalld/*")
 
@@ -50,11 +55,15 @@ class Changes:
     packages: tuple[str, ...]
     users: tuple[str, ...]
     groups: tuple[str, ...]
+    services: tuple[str, ...]
     units: tuple[str, ...]
+    """The enabled ones: the links by which systemd starts them."""
     cron: tuple[str, ...]
     firewall: tuple[str, ...]
     noise: int
     size: int
+    usage: Mapping[str, int]
+    """Folder (two levels deep) -> by how many bytes its files grew, the greatest difference first; noise included."""
     unread: tuple[str, ...]
     """File systems that could not be read, and why: of these nothing is known."""
 
@@ -75,11 +84,13 @@ def compare(before: Inspection, after: Inspection, *, everything: bool = False) 
         packages=_lines(_packages(before), _packages(after)),
         users=_lines(_names(before, "/etc/passwd"), _names(after, "/etc/passwd")),
         groups=_lines(_names(before, "/etc/group"), _names(after, "/etc/group")),
+        services=_paths(files, lambda path: bool(_SERVICE.fullmatch(path))),
         units=_paths(files, lambda path: bool(_UNIT.fullmatch(path))),
         cron=_paths(files, lambda path: _any(path, _CRON)),
         firewall=_paths(files, lambda path: _any(path, _FIREWALL)),
         noise=len(quiet),
         size=_total(new) - _total(old),
+        usage=_usage(old, new),
         unread=tuple(
             f"{found.device}: {found.detail or found.state}"
             for side in (before, after)
@@ -170,3 +181,12 @@ def _any(path: str, patterns: Iterable[str]) -> bool:
 
 def _total(entries: Mapping[str, Entry]) -> int:
     return sum(entry.size for entry in entries.values() if entry.kind == "f")
+
+
+def _usage(old: Mapping[str, Entry], new: Mapping[str, Entry]) -> Mapping[str, int]:
+    grown: Counter[str] = Counter()
+    for entries, sign in ((old, -1), (new, 1)):
+        for path, entry in entries.items():
+            if entry.kind == "f":
+                grown["/".join(path.split("/")[:-1][: _DEEP + 1]) or "/"] += sign * entry.size
+    return {folder: size for folder, size in sorted(grown.items(), key=lambda one: -abs(one[1])) if size}

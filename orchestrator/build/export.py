@@ -49,14 +49,16 @@ def export(plan: RunPlan, source: DiskSpec, folder: Path, deadline: Deadline) ->
     """
     targets = {format: folder / _NAMES[format] for format in formats_needed(plan.distributions)}
     with _all_or_nothing(tuple(targets.values()), folder):
-        for format, target in targets.items():
+
+        def one(format: ExportFormat) -> Artifact:
+            target = targets[format]
             deadline.check(f"exporting {target.name}")
             _write(source, target, format, deadline)
-        with ThreadPoolExecutor(max(1, len(targets))) as pool:  # hashing leaves the interpreter lock alone
-            sums = tuple(pool.map(lambda target: files.sha256(target, deadline), targets.values()))
-        return tuple(
-            _finished(target, format, sha256) for (format, target), sha256 in zip(targets.items(), sums, strict=True)
-        )
+            return _finished(target, format, files.sha256(target, deadline))
+
+        # All at once: qemu-img is a process of its own, and hashing leaves the interpreter lock alone.
+        with ThreadPoolExecutor(max(1, len(targets))) as pool:
+            return tuple(pool.map(one, targets))
 
 
 def checksum_file(path: Path) -> Path:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hypervisor import disk, snapshot
 from hypervisor.appliance import Appliance
@@ -92,18 +92,26 @@ class Starter:
     """Keeps the secrets of an identity out of everything that is written."""
     started: Callable[[Machine], None] = lambda _: None
     """Gets every machine when it runs, before its guest answers."""
-    _forgotten: list[Checkpoint] = field(default_factory=list)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
         """A connected build VM; destroyed at the end of the block, however that comes."""
+        if self.policy.enabled and self._why_not:
+            self.say(f"No checkpoints: {self._why_not}")
         with ExitStack() as vm:
             yield self._resumed(vm) or self._cold(vm)
 
     @property
     def _caching(self) -> bool:
         """A daemon would see two VMs of one name; and not every kind of guest can be resumed."""
-        return self.policy.enabled and self.hypervisor.embedded and self.system.resumable
+        return self.policy.enabled and not self._why_not
+
+    @property
+    def _why_not(self) -> str:
+        """Why nothing of this build can be cached, whatever the user wants; "" when it can."""
+        if not self.hypervisor.embedded:
+            return "they need libvirt's embedded driver (--connect embed)"
+        return "" if self.system.resumable else "a guest of this kind cannot be resumed"
 
     @contextmanager
     def resumed_at(self, candidate: Candidate) -> Iterator[Session]:
@@ -133,11 +141,12 @@ class Starter:
 
     def _forget(self, damaged: Checkpoint) -> None:
         """Remove a damaged checkpoint and all that rests on it, as far as nobody uses them."""
-        for one in reversed(self.checkpoints.all()):
-            if one.id == damaged.id or one.parent in {gone.id for gone in (damaged, *self._forgotten)}:
-                self.checkpoints.remove(one)
-                self._forgotten.append(one)
-        self.checkpoints.remove(damaged)
+        doomed = [damaged]
+        for one in self.checkpoints.all():  # parents come before their children
+            if one.parent in {gone.id for gone in doomed}:
+                doomed.append(one)
+        for one in reversed(doomed):
+            self.checkpoints.remove(one)
 
     def _resume(self, candidate: Candidate, attempt: ExitStack, hold: ExitStack) -> Session:
         checkpoint = hold.enter_context(self.checkpoints.held(candidate.checkpoint))

@@ -91,7 +91,8 @@ def visiting(
 ) -> Iterator[BuildVm]:
     """A build VM as it was at that moment. Whatever is done to it, the checkpoint stays what it is.
 
-    Raises `InputError` when there is no checkpoint, `BuildError` when it cannot be gone on from.
+    Raises `InputError` when there is no checkpoint or its source image was removed, `BuildError` when it cannot be gone
+    on from.
     """
     candidate = checkpoint_at(store, where)
     folder = RunFolder(store.home / "sessions" / secrets.token_hex(8))
@@ -99,7 +100,11 @@ def visiting(
     chosen = accel.choose("auto", kernel=tools.kernel, cache=store.home / "accel")
     with files.translating("creating", folder.work):
         folder.work.mkdir(mode=0o700, parents=True)
-    with ExitStack() as hold, open_hypervisor(cache=store.home / "libvirt") as hypervisor:
+    with (
+        store.reading(where.plan.source.digest),
+        ExitStack() as hold,
+        open_hypervisor(cache=store.home / "libvirt") as hypervisor,
+    ):
         hypervisor.discard(folder.path)
         starter = Starter(
             hypervisor=hypervisor,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from orchestrator.build.checkpoint_choice import BOOTED
 from orchestrator.build.requirements import require_build_extra
 from orchestrator.build.visit import Place, checkpoint_at, place, plan_of
 from orchestrator.record import files
+from orchestrator.record.checkpoints import Checkpoint
 from orchestrator.record.store import Store
 from orchestrator.verbs.runs import find_run
 
@@ -60,35 +62,42 @@ def diff(
         before = Place(plan, BOOTED)
     else:
         before = place(plan, since, "after") if since else place(plan, step, "before")
-    sides = [_read(store, where, say) for where in (before, after)]
+    sides = _read(store, (before, after), say)
     found = changes.compare(*sides, everything=everything)
     name = f"{before.name} of run {against}" if against else before.name
     return Compared(name, after.name, found)
 
 
-def _read(store: Store, where: Place, say: Callable[[str], None]) -> Inspection:
-    """The disk as it was at that moment, read by the inspection VM; the checkpoint is not written."""
+def _read(store: Store, places: Sequence[Place], say: Callable[[str], None]) -> list[Inspection]:
+    """The disks as they were at these moments, read at once by an inspection VM each; no checkpoint is written."""
     deadline = Deadline.after(LONGEST_SECONDS, "the hour that reading a disk may take")
     tools = appliance.ensure(store.home / "appliance", deadline, say)
     chosen = accel.choose("auto", kernel=tools.kernel, cache=store.home / "accel")
-    checkpoint = checkpoint_at(store, where).checkpoint
-    say(f"Reading the disk: {where.name}")
-    with (
-        store.checkpoints.held(checkpoint),
-        _folder(store.home / "sessions") as work,
-        open_hypervisor(cache=store.home / "libvirt") as hypervisor,
-    ):
-        hypervisor.discard(work)
-        return read(
-            hypervisor,
-            DiskSpec(checkpoint.disk, "qcow2"),
-            # The guest was running: what its journal holds belongs to the disk.
-            Request(changes.READ, largest=changes.LARGEST, replay=True),
-            appliance=tools,
-            work=work,
-            deadline=deadline,
-            accel=chosen.name,
-        )
+    checkpoints = [checkpoint_at(store, where).checkpoint for where in places]
+    for where in places:
+        say(f"Reading the disk: {where.name}")
+    with ExitStack() as stack:
+        for where, checkpoint in zip(places, checkpoints, strict=True):
+            stack.enter_context(store.reading(where.plan.source.digest))
+            stack.enter_context(store.checkpoints.held(checkpoint))
+        works = [stack.enter_context(_folder(store.home / "sessions")) for _ in places]
+        hypervisor = stack.enter_context(open_hypervisor(cache=store.home / "libvirt"))
+        pool = stack.enter_context(ThreadPoolExecutor(len(places), thread_name_prefix="reading"))
+
+        def one(checkpoint: Checkpoint, work: Path) -> Inspection:
+            hypervisor.discard(work)
+            return read(
+                hypervisor,
+                DiskSpec(checkpoint.disk, "qcow2"),
+                # The guest was running: what its journal holds belongs to the disk.
+                Request(changes.READ, largest=changes.LARGEST, replay=True),
+                appliance=tools,
+                work=work,
+                deadline=deadline,
+                accel=chosen.name,
+            )
+
+        return list(pool.map(one, checkpoints, works))
 
 
 @contextmanager

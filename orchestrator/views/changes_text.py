@@ -15,10 +15,12 @@ _SECTIONS = (
     ("packages", "Packages"),
     ("users", "Users"),
     ("groups", "Groups"),
+    ("services", "Services"),
     ("units", "Enabled units"),
     ("cron", "Scheduled jobs"),
     ("firewall", "Firewall"),
 )
+MOST_FOLDERS = 12
 _MARKS = {"added": "+", "removed": "-", "changed": "~"}
 
 
@@ -29,16 +31,24 @@ def lines(before: str, after: str, changes: Changes, *, contents: bool = True) -
         if rows := getattr(changes, name):
             yield f"\n{head}:"
             yield from (f"  {safe(row)}" for row in rows)
+    if changes.usage:
+        yield "\nDisk use:"
+        for folder, grown in list(changes.usage.items())[:MOST_FOLDERS]:
+            yield f"  {_signed(grown):>12} {safe(folder)}"
     yield "\nFiles:" if changes.files else "\nNo file that counts has changed."
     for change in changes.files:
         what = f" ({', '.join(change.what)})" if change.what else ""
         yield f"  {_MARKS[change.kind]} {safe(change.path)}{what}"
         if contents:
             yield from (f"      {safe(line)}" for line in change.diff)
-    grown = f"{'-' if changes.size < 0 else '+'}{size(abs(changes.size))}"
-    yield f"\n{len(changes.files)} files, {grown}; {changes.noise} more of logs, caches and state (--all shows them)"
+    noise = f"{changes.noise} more of logs, caches and state (--all shows them)"
+    yield f"\n{len(changes.files)} files, {_signed(changes.size)}; {noise}"
     for text in changes.unread:
         yield f"not read: {safe(text)}"
+
+
+def _signed(grown: int) -> str:
+    return f"{'-' if grown < 0 else '+'}{size(abs(grown))}"
 
 
 def page(before: str, after: str, changes: Changes) -> str:

@@ -39,11 +39,12 @@ def main() -> None:
         parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     out = given.out.absolute()
     lab = Lab(out / "work")
-    print("preparing: source image and caches", file=sys.stderr)
-    lab.aib("build", lab.template("warm-up", STEPS[:1]), "--no-cache")
-    for case in CASES:
-        if case.name in wanted:
-            save(out, case, measured(lab, case, given.pairs))
+    chosen = [case for case in CASES if case.name in wanted]
+    if any(case.guest for case in chosen):
+        print("preparing: source image and caches", file=sys.stderr)
+        lab.aib("build", lab.template("warm-up", STEPS[:1]), "--no-cache")
+    for case in chosen:
+        save(out, case, measured(lab, case, given.pairs))
     table = markdown(load(out))
     (out / "build.md").write_text(table)
     if given.readme:

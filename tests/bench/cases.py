@@ -59,6 +59,8 @@ class Case:
     name: str
     goals: tuple[Goal, ...]
     measure: Measure
+    guest: bool = True
+    """Whether virtual machines run in it: then caches are warmed by a build first."""
 
 
 def in_turns(rounds: int, one: Callable[[], float], other: Callable[[], float]) -> Iterator[tuple[float, float]]:
@@ -267,7 +269,9 @@ CASES = (
         ),
         warm,
     ),
-    Case("vhd", (Goal("vhd", "fixed VHD from 1.3 GB allocated, to `cp --sparse=always`", 1.5),), fixed_vhd),
+    Case(
+        "vhd", (Goal("vhd", "fixed VHD from 1.3 GB allocated, to `cp --sparse=always`", 1.5),), fixed_vhd, guest=False
+    ),
     Case("pause", (Goal("pause", "pause of a checkpoint, 1 GiB guest", 1.0, "s"),), pause),
     Case("file", (Goal("file", "128 MiB file into the guest, to Packer's file provisioner", 0.25),), large_file),
     Case("memory", (Goal("memory", "peak memory of the orchestrator, 200 MB of output", 150.0, "MB"),), output),

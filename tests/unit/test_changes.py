@@ -74,3 +74,15 @@ def test_what_could_not_be_read_is_said_and_everything_can_be_shown() -> None:
     assert "not read: vda1: half of it" in text
     assert "+<script>" in text
     assert "<script>" not in page("before", "after", found)
+
+
+def test_services_and_where_the_disk_went() -> None:
+    unit, script = "/usr/lib/systemd/system/app.service", "/etc/init.d/old"
+    before = disk({script: FILE, "/var/cache/apt/pkg.bin": replace(FILE, size=500)})
+    after = disk({unit: replace(FILE, size=30), "/usr/lib/x/deep/data": replace(FILE, size=4 << 20), "/top": FILE})
+    found = compare(before, after)
+    assert found.services == (f"- {script}", f"+ {unit}")
+    assert dict(found.usage) == {"/usr/lib": (4 << 20) + 30, "/var/cache": -500, "/": 10, "/etc/init.d": -10}
+    text = "\n".join(lines("before", "after", found))
+    assert "+4.0 MiB /usr/lib" in text
+    assert "-500 B /var/cache" in text

@@ -33,7 +33,7 @@ TEMPLATE = ROOT / "fixtures" / "templates" / "hello-linux.json"
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home in which the README's build was run."""
-    home = Home(tmp_path_factory.mktemp("debian"))
+    home = Home(tmp_path_factory.mktemp("debian"), fresh=True)
     home.ok("gallery", "create", "demo", "--location", "eastus", "--if-missing")
     home.ok("gallery", "define", "demo", "hello-linux", "--os", "linux", "--generation", "V1", "--if-missing")
     done = home.aib("build", TEMPLATE, CACHED, timeout=1700)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.record.store import Store
 from tests.vm.conftest import TemplateWriter
-from tests.vm.support import TINY_URN, Home, qemus_of, shell
+from tests.vm.support import CACHED, TINY_URN, Home, qemus_of, shell
 
 pytestmark = [
     pytest.mark.vm,
@@ -46,3 +47,11 @@ def test_a_full_host_ends_the_build_at_once(small_home: Home, write_template: Te
     record = json.loads((run / "record.json").read_text())
     assert record["lastRunStatus"]["runState"] == "Failed"
     small_home.ok("show", run.name)
+
+
+def test_no_room_for_checkpoints_costs_no_more_than_them(small_home: Home, write_template: TemplateWriter) -> None:
+    template = write_template("little-room", shell("true", name="one"), shell("true", name="two"))
+    done = small_home.aib("build", template, CACHED, "--until", "two")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("No checkpoints from here on: only") == 1
+    assert Store(small_home.path).checkpoints.all() == []

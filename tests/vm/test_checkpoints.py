@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from orchestrator.record.store import Store
 from tests.vm.conftest import TemplateWriter
-from tests.vm.support import CACHED, TINY_URN, Home, shell
+from tests.vm.support import CACHED, TINY_URN, Home, qemus_of, shell
 
 pytestmark = pytest.mark.vm
 FIRST = shell("echo 1 | sudo tee -a /etc/counter; cat /proc/sys/kernel/random/boot_id > /tmp/boot", name="first")
@@ -108,10 +109,40 @@ def test_what_is_damaged_is_told_and_never_used(lab: Home, write_template: Templ
     assert results(lab) == ["cached", "succeeded", "succeeded"]
     assert not last.folder.exists()
 
+    # A disk that was cut takes all that rests on it with it; what it rests on itself stays.
+    booted, first, _ = Store(lab.path).checkpoints.all()
+    first.disk.chmod(0o600)
+    os.truncate(first.disk, first.disk.stat().st_size // 2)
+    done = lab.aib("build", template, CACHED)
+    assert (done.returncode, results(lab)) == (0, ["succeeded"] * 3)
+    assert f"{first.disk} is not what was written" in done.stderr
+    assert "Resuming" in phases(lab)
+    assert (booted.folder.exists(), first.folder.exists()) == (True, False)
+
     for one in Store(lab.path).checkpoints.all():
         (one.folder / "manifest.json").write_text("{half")
     lab.ok("build", template, CACHED)
     assert results(lab) == ["succeeded"] * 3
+    assert "Resuming" not in phases(lab)
+
+
+def test_a_checkpoint_from_elsewhere_is_not_used(lab: Home, write_template: TemplateWriter) -> None:
+    """Without the keys of its lineage nobody can log in to it; without its source image it is nothing."""
+    template = write_two(write_template, "cat /etc/counter")
+    lab.ok("build", template, CACHED, "--until", "last")
+    (lab.path / "lineages").rename(lab.path / "elsewhere")
+    done = lab.aib("build", template, CACHED, "--until", "last")
+    assert done.returncode == 0, done.stderr
+    assert "cannot be used" in done.stderr
+    assert results(lab) == ["succeeded", "succeeded", "not run"]
+
+    for layer in (lab.path / "layers").iterdir():
+        layer.unlink()
+    gone = lab.aib("shell", "latest", "--at", "first", "--after", "--", "true")
+    assert (gone.returncode, "import, pull or build it again" in gone.stderr) == (4, True)
+    missing = lab.aib("build", template, CACHED)
+    assert missing.returncode == 4, missing.stderr
+    assert qemus_of(lab.path) == []
 
 
 def test_a_checkpoint_of_another_machine_is_booted_from_its_disk(lab: Home, write_template: TemplateWriter) -> None:

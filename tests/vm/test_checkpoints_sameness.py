@@ -11,13 +11,19 @@ from pathlib import Path
 import pytest
 
 from hypervisor.disk import read_table
+from provisioners import by_disk
 from tests.vm.conftest import TemplateWriter
 from tests.vm.support import CACHED, TINY_URN, Home, shell
 
 pytestmark = pytest.mark.vm
 
 STEPS = [
-    shell("sudo mkdir -p /opt/app && echo code | sudo tee /opt/app/run && sudo chmod 4755 /opt/app/run", name="files"),
+    {"type": "File", "name": "a large file", "sourceUri": "large.bin", "destination": "/tmp/large.bin"},
+    shell(
+        "sudo mkdir -p /opt/app; sudo mv /tmp/large.bin /opt/app/large",
+        "echo code | sudo tee /opt/app/run && sudo chmod 4755 /opt/app/run",
+        name="files",
+    ),
     shell(
         "echo 'svc:x:4242:4242::/opt/app:/bin/false' | sudo tee -a /etc/passwd; sudo chown 4242:4242 /opt/app",
         "sudo ln -s /opt/app/run /usr/local-run; sudo mv /opt/app/run /opt/app/renamed; sudo rm /etc/debian_version",
@@ -83,12 +89,15 @@ def test_resuming_at_every_step_gives_the_image_of_a_build_from_scratch(
 ) -> None:
     home = Home(tmp_path / "home")
     home.ok("image", "import", tiny_image, "--urn", TINY_URN, "--os", "linux")
+    large = os.urandom(by_disk.WORTH_IT + 5)
+    (tmp_path / "large.bin").write_bytes(large)
     template = write_template("same", *STEPS)
     home.ok("build", template, "--no-cache")
     scratch = tree(artifact(home), tmp_path / "scratch")
     assert scratch["/opt/app/renamed"][:2] == ("regular", "04755")
     assert scratch["/opt/app"][2:4] == ("4242", "4242")
     assert "/etc/debian_version" not in scratch
+    assert scratch["/opt/app/large"][-1] == hashlib.sha256(large).hexdigest()
 
     home.ok("build", template, CACHED)
     for index in range(len(STEPS) + 1):
