@@ -12,10 +12,14 @@ token_command = "az account get-access-token --resource https://storage.azure.co
 
 [storage]
 endpoints = ["https://127.0.0.1:10000/devstoreaccount1"]   # blob endpoints beside Azure's own
+
+[checkpoints]
+max = "20G"                        # what they may take up after a build; the least used go first
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +29,7 @@ from typing import Any, Literal
 from hypervisor.errors import UsageError
 
 FILE = "config.toml"
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _TOKEN_KEYS = {"token_command", "token_env", "token_file"}
 
 
@@ -45,6 +50,8 @@ class Config:
     networks: Mapping[str, str] = field(default_factory=dict)
     identities: Mapping[str, IdentityConfig] = field(default_factory=dict)
     storage_endpoints: tuple[str, ...] = ()
+    checkpoints_max: int = 20 << 30
+    """Bytes."""
 
     @classmethod
     def load(cls, home: Path) -> Config:
@@ -60,14 +67,17 @@ class Config:
             return _config(data)
         except (TypeError, ValueError) as error:
             raise UsageError(
-                f"{path}: {error}", hint="Its tables are [fidelity], [networks], [identities.NAME] and [storage]."
+                f"{path}: {error}",
+                hint="Its tables are [fidelity], [networks], [identities.NAME], [storage] and [checkpoints].",
             ) from error
 
 
 def _config(data: Mapping[str, Any]) -> Config:
     fidelity = _table(data, "fidelity")
     storage = _table(data, "storage")
-    _known("", data, {"fidelity", "networks", "identities", "storage"})
+    checkpoints = _table(data, "checkpoints")
+    _known("", data, {"fidelity", "networks", "identities", "storage", "checkpoints"})
+    _known("checkpoints.", checkpoints, {"max"})
     _known("fidelity.", fidelity, {"script_user"})
     _known("storage.", storage, {"endpoints"})
     script_user = fidelity.get("script_user", "service")
@@ -81,7 +91,16 @@ def _config(data: Mapping[str, Any]) -> Config:
         networks={key.lower(): str(value) for key, value in _table(data, "networks").items()},
         identities={key.lower(): _identity(key, value) for key, value in _table(data, "identities").items()},
         storage_endpoints=tuple(item.rstrip("/") for item in endpoints),
+        checkpoints_max=_bytes("checkpoints.max", checkpoints.get("max", "20G")),
     )
+
+
+def _bytes(name: str, value: object) -> int:
+    """`500M` or `20G`, powers of 1024."""
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{name} is {value!r}: it must be a size such as '500M' or '20G'")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
 
 
 def _identity(name: str, value: object) -> IdentityConfig:

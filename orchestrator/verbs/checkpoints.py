@@ -8,11 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hypervisor.errors import UsageError
+from orchestrator.plan.config import Config
 from orchestrator.record.checkpoints import Checkpoint, Checkpoints
 from orchestrator.record.store import Store
-
-DEFAULT_CAP = 20 << 30
-"""Bytes that checkpoints may take up after a build; the least used go first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +92,9 @@ def trim(checkpoints: Checkpoints, cap: int, *, dry_run: bool = False) -> Iterat
                 yield Freed(what, one, size)
 
 
-def tidy_checkpoints(store: Store, cap: int = DEFAULT_CAP) -> None:
-    """After a build: what dead runs were writing goes, and what is above the cap."""
+def tidy_checkpoints(store: Store) -> None:
+    """After a build: what dead runs were writing goes, and what is above the cap that the configuration sets."""
+    cap = Config.load(store.home).checkpoints_max
     for folder in store.checkpoints.debris():
         store.checkpoints.remove_debris(folder)
     for _ in trim(store.checkpoints, cap):

@@ -344,12 +344,14 @@ def test_the_configuration(tmp_path) -> None:
     (tmp_path / "config.toml").write_text(
         '[fidelity]\nscript_user = "login"\n[networks]\n"Net/Sub" = "lab"\n'
         '[identities.Builder]\ntoken_env = "MINE"\n[storage]\nendpoints = ["https://127.0.0.1:1/dev/"]\n'
+        '[checkpoints]\nmax = "1.5 GiB"\n'
     )
     config = Config.load(tmp_path)
     assert config.script_user == "login"
     assert config.networks == {"net/sub": "lab"}
     assert config.identities["builder"].token_env == "MINE"
     assert config.storage_endpoints == ("https://127.0.0.1:1/dev",)
+    assert config.checkpoints_max == 3 << 29
 
 
 @pytest.mark.parametrize(
@@ -363,6 +365,8 @@ def test_the_configuration(tmp_path) -> None:
         ("[identities.a]\ntoken_env = 7", "must be a text"),
         ("networks = 'lab'", "must be a table"),
         ("[storage]\nendpoints = 'x'", "must be a list"),
+        ("[checkpoints]\nmax = 20", "such as '500M'"),
+        ("[checkpoints]\nmax = 'many'", "such as '500M'"),
     ],
 )
 def test_a_wrong_configuration_names_the_file_and_the_setting(tmp_path, text, says) -> None:
