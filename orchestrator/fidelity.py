@@ -73,6 +73,13 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
         "SEED S23",
     ),
     Behaviour(
+        "file-by-disk",
+        "different",
+        "A File customizer of 16 MiB or more goes into a Linux guest by a read-only disk that is plugged in for a "
+        "moment, and is written by the login user; the service sends it by SFTP. The guest's log shows the disk",
+        "choice; performance.md 3",
+    ),
+    Behaviour(
         "powershell-on-linux",
         "documented",
         "A PowerShell customizer on a Linux image runs through pwsh, which the image must have",

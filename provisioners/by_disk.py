@@ -58,4 +58,7 @@ def sent_by_disk(guest: Guest, source: Path, destination: str, context: Context)
         raise
     except (CommunicatorError, HostError):
         return False
-    return result.exit_code == 0
+    if result.exit_code != 0:
+        return False
+    context.deviation("file-by-disk", f"{destination} ({size / 1e6:.0f} MB) came by a disk that was plugged in")
+    return True

@@ -72,6 +72,7 @@ def test_a_large_file_goes_by_a_disk(told, source, monkeypatch):
     File(source, "/tmp/app.bin").apply(guest, told.context())
     assert (arrived(guest), guest.plugged) == (CONTENT, 0)
     assert [file for file, _ in guest.lent] == [source]
+    assert told.deviations == ["file-by-disk"]
 
 
 def test_a_small_file_does_not(told, source, monkeypatch):
