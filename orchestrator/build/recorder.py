@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import time
@@ -96,7 +95,11 @@ class Recorder:
         self.say(f"No checkpoints from here on: {why}")
 
     def _publish(self, taken: Checkpoint) -> None:
-        """Beside the guest's next step: the sums, and everything on the disk before the manifest says so."""
+        """Beside the guest's next step: the sums, then the manifest.
+
+        Nothing is flushed here, which would hold up the guest's own writing: whoever goes on from a checkpoint holds
+        its files against their sums first, so that what a power loss took is noticed and made anew.
+        """
         try:
             sums = {}
             for name in (DISK, MEMORY, NVRAM):
@@ -104,8 +107,6 @@ class Recorder:
                 if path.exists():
                     path.chmod(0o444)
                     sums[name] = FileSum(path.stat().st_size, files.sha256(path))
-                    with path.open("rb") as file:
-                        os.fsync(file.fileno())
             self.checkpoints.publish(replace(taken, files=sums))
         except (AibError, OSError) as error:
             self._give_up(str(error))

@@ -152,7 +152,7 @@ class Checkpoints:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, checkpoint: Checkpoint) -> None:
-        """Make a segment whose files are complete and on the disk into a checkpoint."""
+        """Make a segment whose files are complete into a checkpoint. Their sums say later whether they still are."""
         sums = {name: {"size": one.size, "sha256": one.sha256} for name, one in checkpoint.files.items()}
         value: dict[str, Any] = {"format": FORMAT, "files": sums}
         for name in _FIELDS:

@@ -13,6 +13,7 @@ from pathlib import Path
 from hypervisor import accel, appliance
 from hypervisor.connection import open_hypervisor
 from hypervisor.deadline import Deadline
+from hypervisor.errors import InputError
 from hypervisor.inspect import Inspection, Request, read
 from hypervisor.spec import DiskSpec
 from orchestrator.build import changes
@@ -21,7 +22,7 @@ from orchestrator.build.checkpoint_choice import BOOTED
 from orchestrator.build.requirements import require_build_extra
 from orchestrator.build.visit import Place, checkpoint_at, place, plan_of
 from orchestrator.record import files
-from orchestrator.record.checkpoints import Checkpoint
+from orchestrator.record.checkpoints import DISK, Checkpoint
 from orchestrator.record.store import Store
 from orchestrator.verbs.runs import find_run
 
@@ -51,7 +52,8 @@ def diff(
     """Compare the disk after `step` with the one before it.
 
     `since`: with the one after that step; `source`: with the booted source image; `against`: with the one after the
-    same step of another run. Raises `UsageError` for what is not there, `InputError` when no checkpoint was kept.
+    same step of another run. Raises `UsageError` for what is not there, `InputError` when no whole checkpoint
+    was kept.
     """
     require_build_extra()
     plan = plan_of(find_run(store, run))
@@ -80,6 +82,7 @@ def _read(store: Store, places: Sequence[Place], say: Callable[[str], None]) -> 
         for where, checkpoint in zip(places, checkpoints, strict=True):
             stack.enter_context(store.reading(where.plan.source.digest))
             stack.enter_context(store.checkpoints.held(checkpoint))
+            _require_whole(store, checkpoint)
         works = [stack.enter_context(_folder(store.home / "sessions")) for _ in places]
         hypervisor = stack.enter_context(open_hypervisor(cache=store.home / "libvirt"))
         pool = stack.enter_context(ThreadPoolExecutor(len(places), thread_name_prefix="reading"))
@@ -98,6 +101,15 @@ def _read(store: Store, places: Sequence[Place], say: Callable[[str], None]) -> 
             )
 
         return list(pool.map(one, checkpoints, works))
+
+
+def _require_whole(store: Store, checkpoint: Checkpoint) -> None:
+    for link in store.checkpoints.chain(checkpoint):
+        if damage := link.damage([DISK]):
+            raise InputError(
+                f"the checkpoint {link.id} is damaged: {damage}",
+                hint=f"`aib checkpoints remove {link.id}`, then build again",
+            )
 
 
 @contextmanager
