@@ -54,7 +54,7 @@ class Recorder:
             return 0.0
         segment = self.disk.path.parent
         try:
-            target = self.work / DISK if last else self.stack.enter_context(self.checkpoints.segment()) / DISK
+            target = self.work / DISK if last else self._segment() / DISK
             disk.create_overlay(self.disk.path, "qcow2", target, None, self.deadline)
             vm.communicator.run("sync", deadline=self.deadline.limited(SYNC_SECONDS, "writing the guest's disk"))
             started = time.monotonic()
@@ -75,6 +75,12 @@ class Recorder:
         self._publishing = threading.Thread(target=self._publish, args=(taken,), name="checkpoint")
         self._publishing.start()
         return seconds
+
+    def _segment(self) -> Path:
+        """A new segment. When the run ends, it is published before anybody asks whether it was."""
+        folder = self.stack.enter_context(self.checkpoints.segment())
+        self.stack.callback(self.finish)
+        return folder
 
     def finish(self) -> None:
         """Wait until the last checkpoint is published: a child must not be seen before its parent."""

@@ -185,7 +185,7 @@ class Starter:
             vm.wait_for_first_answer(self.deadline)
         name = checkpoint.step or "the booted source image"
         self.say(f"Going on from the checkpoint after {name} ({checkpoint.id})")
-        recorder = self._recorder(lineage, fingerprint, os_disk, parent=checkpoint.id, oldest=checkpoint.oldest)
+        recorder = self._recorder(lineage, fingerprint, os_disk, hold, parent=checkpoint.id, oldest=checkpoint.oldest)
         seconds = time.monotonic() - started
         return Session(vm, lineage.identity, seconds, candidate.index, checkpoint.script_replaced, recorder)
 
@@ -212,7 +212,7 @@ class Starter:
         vm.wait_for_first_answer(self.deadline)
         session = Session(vm, lineage.identity, time.monotonic() - started, cold_disk=os_disk)
         if self._caching:
-            session.recorder = self._recorder(lineage, ram_fingerprint(self.hypervisor, spec), os_disk)
+            session.recorder = self._recorder(lineage, ram_fingerprint(self.hypervisor, spec), os_disk, self.hold)
             session.recorder.take(vm, first_digest(self.plan.source, self.plan.machine), "", script_replaced=False)
         return session
 
@@ -250,14 +250,22 @@ class Starter:
         )
 
     def _recorder(
-        self, lineage: Lineage, fingerprint: str, os_disk: DiskSpec, *, parent: str = "", oldest: float = 0.0
+        self,
+        lineage: Lineage,
+        fingerprint: str,
+        os_disk: DiskSpec,
+        hold: ExitStack,
+        *,
+        parent: str = "",
+        oldest: float = 0.0,
     ) -> Recorder:
+        """`hold` is the stack that has the segment of `os_disk`: it must not end while that is being published."""
         recorder = Recorder(
             checkpoints=self.checkpoints, lineage=lineage, source=self.plan.source.digest, fingerprint=fingerprint,
             work=self.folder.work, deadline=self.deadline, say=self.say, stack=self.hold, disk=os_disk, parent=parent,
             oldest=oldest or time.time(),
         )  # fmt: skip
-        self.hold.callback(recorder.finish)
+        hold.callback(recorder.finish)
         return recorder
 
 

@@ -61,6 +61,7 @@ class ConsoleView:
         self._phase = ""
         self._lines: dict[tuple[int, str], LineSplitter] = {}
         self._shown: dict[int, int] = {}
+        self._kept: set[int] = set()  # steps after which there is a checkpoint
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +79,10 @@ class ConsoleView:
         """Show one event."""
         self._record.apply(stamped)
         self._now = stamped.elapsed
+        if isinstance(stamped.event, e.CheckpointTaken) or (
+            isinstance(stamped.event, e.StepFinished) and stamped.event.result == "cached"
+        ):
+            self._kept.add(stamped.event.index)
         if self._quiet:
             self._failure_only(stamped.event)
             return
@@ -171,7 +176,8 @@ class ConsoleView:
         if event.result != "failed":
             return
         step = self._record.steps.get(event.index, StepRecord(event.index, event.name))
-        for line in explain(step, max(self._total, event.index + 1), self._folder):
+        before = event.index - 1 in self._kept
+        for line in explain(step, max(self._total, event.index + 1), self._folder, before=before):
             self._screen.line(line)
 
     def _proof(self, verdict: str, findings: tuple[str, ...]) -> None:

@@ -27,8 +27,8 @@ def last_lines(path: Path, count: int = LAST_LINES) -> list[str]:
     return [printable(clean_line(line)) for line in lines[-count:]] if lines != [b""] else []
 
 
-def explain(step: StepRecord, total: int, folder: Path) -> list[str]:
-    """The lines of the block."""
+def explain(step: StepRecord, total: int, folder: Path, *, before: bool = False) -> list[str]:
+    """The lines of the block. `before`: the state just before the step was kept."""
     where = f'Step {step.index + 1}/{total} "{safe(step.name)}" ({step.kind}, {step.phase.lower()})'
     lines = [f"{where} failed after {duration(step.seconds)}"]
     lines += [f"  {safe(line)}" for line in step.message.splitlines()]
@@ -45,14 +45,16 @@ def explain(step: StepRecord, total: int, folder: Path) -> list[str]:
     else:
         lines.append("  it printed nothing")
     lines.append("  what to try:")
-    lines += [f"    {line}" for line in advice(step, folder.name)]
+    lines += [f"    {line}" for line in advice(step, folder.name, before=before)]
     return lines
 
 
-def advice(step: StepRecord, run_id: str) -> list[str]:
+def advice(step: StepRecord, run_id: str, *, before: bool = False) -> list[str]:
     """What may help, the most specific first."""
     hints = [safe(line) for line in step.hint.splitlines()]
     hints.append(f"aib logs {run_id} --step {step.index + 1} --raw      everything the step printed")
+    if before:
+        hints.append(f"aib shell {run_id} --at {step.index + 1} --before      a login just before this step")
     if step.phase != "Generalizing":
         hints.append("aib build --on-error abort ...      keeps the build VM at the failure and says how to log in")
     return hints

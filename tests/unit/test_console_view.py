@@ -91,6 +91,17 @@ def test_failure_is_explained(tmp_path: Path) -> None:
         assert expected in block
 
 
+def test_a_failure_after_a_checkpoint_names_the_way_back(tmp_path: Path) -> None:
+    begun = e.StepStarted(1, "next", "Shell", "Customizing", 2, "steps/01.out")
+    failed = e.StepFinished(1, "next", "failed", 1.0, 1, message="gone")
+    way = f"aib shell {tmp_path.name} --at 2 --before"
+    kept = e.CheckpointTaken(0, "install", 0.3)
+    assert way in play(tmp_path, io.StringIO(), STARTED, BEGUN, SUCCEEDED, kept, begun, failed)
+    cached = e.StepFinished(0, "install", "cached", 0.0, 0)
+    assert way in play(tmp_path, io.StringIO(), STARTED, BEGUN, cached, begun, failed)
+    assert way not in play(tmp_path, io.StringIO(), STARTED, BEGUN, SUCCEEDED, begun, failed)
+
+
 def test_failure_without_output(tmp_path: Path) -> None:
     failed = e.StepFinished(0, "install", "failed", 1.0, None, message="gone")
     assert "it printed nothing" in play(tmp_path, io.StringIO(), STARTED, BEGUN, failed)
