@@ -73,7 +73,7 @@ class Isolated:
             raise _taken(host_port, guest_port, said)
         raise HostError(
             f"the isolated network could not be made: {said}",
-            hint="passt needs an interface with an IPv4 address; `--network user` works without it, not isolated",
+            hint="`--network user` works without passt, but the VM can then reach this host's loopback",
         )
 
     def _ask(self, line: str) -> str:

@@ -81,14 +81,24 @@ def _serve(qemu: socket.socket, passt: str, mac: str) -> None:
 
 
 def _start(passt: str, guest_port: int, host_port: int) -> tuple[socket.socket | None, str]:
-    """Our end of the pair whose other end passt holds, and "" ; or None and what passt said."""
+    """Our end of the pair whose other end passt holds, and "" ; or None and what passt said.
+
+    passt wants an interface that leads out. A host that has none is offline: its loopback will do then.
+    """
+    outside, error = _try_start(passt, guest_port, host_port, [])
+    if outside is None:
+        outside, _ = _try_start(passt, guest_port, host_port, ["--interface", "lo"])
+    return outside, "" if outside else error
+
+
+def _try_start(passt: str, guest_port: int, host_port: int, more: list[str]) -> tuple[socket.socket | None, str]:
     ours, theirs = socket.socketpair()
     words = [
         passt, "--quiet", "--fd", str(theirs.fileno()), "--ipv4-only",
         "--address", GUEST, "--netmask", str(PREFIX), "--gateway", GATEWAY, "--mac-addr", GATEWAY_MAC,
         # The gateway stands for the host: it is offered as resolver where the host's own is on its loopback. Nothing
         # else gets through to it (frame_filter).
-        "--dns-forward", GATEWAY, "--udp-ports", "none", "--tcp-ports", f"127.0.0.1/{host_port}:{guest_port}",
+        "--dns-forward", GATEWAY, "--udp-ports", "none", "--tcp-ports", f"127.0.0.1/{host_port}:{guest_port}", *more,
     ]  # fmt: skip
     try:
         done = subprocess.run(  # it goes into the background once its port is open
