@@ -18,7 +18,7 @@ from tests.vm.support import AIB, SCOPE, TINY_URN, Home, qemus_of, shell, wait_f
 
 pytestmark = pytest.mark.vm
 
-SERVE = ("serve", "--http", "--port", "0", "--allow-host-network", "--allow-private-fetch", "--no-cache")
+SERVE = ("serve", "--http", "--port", "0", "--no-cache")
 VERSION = "2023-07-01"
 
 
@@ -37,9 +37,9 @@ def home(tmp_path: Path, tiny_image: Path) -> Iterator[Home]:
 class Server:
     """`aib serve` in a process of its own, and a client that is signed in."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [str(AIB), *SERVE],
+            [str(AIB), *SERVE, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=home.environment, start_new_session=True,
         )  # fmt: skip
         assert self.process.stdout is not None
@@ -106,6 +106,8 @@ def test_a_build_outlives_the_server_that_began_it(home: Home, write_template: T
     wait_for(lambda: again.ask("GET", operation).json()["status"] != "InProgress", 240, "the end of the run")
     assert again.ask("GET", operation).json()["status"] == "Succeeded"
     assert again.status(path)["lastRunStatus"]["runState"] == "Succeeded"
+    deviations = [each["code"] for each in home.record(run)["deviations"]]
+    assert "network-isolated" in deviations and "network-user-mode" not in deviations, "nobody allowed the other one"
     outputs = {each["name"]: each["properties"] for each in again.ask("GET", f"{path}/runOutputs").json()["value"]}
     assert outputs["image"] == {
         "artifactId": f"{SCOPE}/Microsoft.Compute/images/outlives", "provisioningState": "Succeeded",
@@ -120,7 +122,7 @@ def test_a_build_outlives_the_server_that_began_it(home: Home, write_template: T
 
 
 def test_builds_wait_for_room_and_are_cancelled(home: Home, write_template: TemplateWriter) -> None:
-    server = Server(home)
+    server = Server(home, "--allow-host-network")
     # As many vCPUs as the machine has: the second one waits for the first.
     profile = {"vmSize": "Standard_D16s_v3"}
     names = ("first", "second")
@@ -144,7 +146,7 @@ def test_builds_wait_for_room_and_are_cancelled(home: Home, write_template: Temp
 def test_a_run_whose_processes_were_killed_is_failed_with_the_reason(
     home: Home, write_template: TemplateWriter
 ) -> None:
-    server = Server(home)
+    server = Server(home, "--allow-host-network")
     path = submitted(server, write_template("shot", shell("sleep 600")), "shot")
     operation = server.ask("POST", f"{path}/run").headers["Azure-AsyncOperation"]
     wait_for(lambda: qemus_of(home.path), 300, "the build VM")
