@@ -62,6 +62,11 @@ class GuestSystem(Protocol):
         """Whether a reboot takes the deprovision script away."""
         ...
 
+    @property
+    def deviations(self) -> tuple[tuple[str, str], ...]:
+        """(code, message): how getting into this guest differs from the service."""
+        ...
+
     def new_identity(self) -> BuildIdentity:
         """Whom the build works as, and what makes both sides sure of each other."""
         ...

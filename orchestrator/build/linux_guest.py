@@ -40,6 +40,7 @@ class LinuxGuest:
     )
     resumable: bool = True
     script_is_volatile: bool = True
+    deviations: tuple[tuple[str, str], ...] = ()
 
     def new_identity(self) -> BuildIdentity:
         """See `GuestSystem`."""

@@ -116,6 +116,8 @@ class Run:
         self.journal.subscribe(TemplateStatus.begun(self.store, plan, raw, self.writer))
         self.announce(plan)
         system = guest_system(plan, self.job.options)
+        for code, message in system.deviations:
+            self.journal.emit(Deviation(code, message))
         tools = appliance.ensure(self.store.home / "appliance", before, self.say)
         deadline = Deadline.after(plan.budget, f"buildTimeoutInMinutes {plan.budget / 60:g}", self.token)
         self.deadline = deadline

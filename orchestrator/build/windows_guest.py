@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from hypervisor.deadline import Deadline
 from hypervisor.errors import BuildError, DeadlineExceeded
 from hypervisor.spec import DiskSpec, MachineSpec
+from orchestrator import fidelity
 from orchestrator.build import steps
 from orchestrator.build.guest_system import Abort, Medium
 from orchestrator.plan.model import Step
@@ -73,6 +74,11 @@ class WindowsGuest:
             "Is the image generalized? Only then Windows reads the answer file that opens WinRM; for one that listens "
             "already give --guest-user and --guest-password-file."
         )
+
+    @property
+    def deviations(self) -> tuple[tuple[str, str], ...]:
+        """See `GuestSystem`."""
+        return () if self.account is not None else (fidelity.deviation("windows-access"),)
 
     def new_identity(self) -> BuildIdentity:
         """See `GuestSystem`."""

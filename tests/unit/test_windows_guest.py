@@ -74,6 +74,8 @@ def test_it_gets_an_answer_medium_in_a_cd_drive_unless_it_listens_already() -> N
     shaped = told.shaped(SPEC, Path("/w/seed.iso"))
     assert (shaped.profile, shaped.graphics, shaped.disks[1].device) == ("windows", True, "cdrom")
     listening = WindowsGuest(GIVEN)
+    assert [code for code, _ in told.deviations] == ["windows-access"]
+    assert listening.deviations == ()
     assert listening.medium(listening.new_identity()) is None
     assert listening.shaped(SPEC, None).disks == SPEC.disks
 
