@@ -88,7 +88,8 @@ class Engine:
         with starter.session() as session:
             vm = session.vm
             address = f"{vm.address[0]}:{vm.address[1]}"
-            self.journal.emit(Connected(session.seconds, address, session.identity.user))
+            service = vm.system.service.lower()
+            self.journal.emit(Connected(session.seconds, address, session.identity.user, service))
             self._script_replaced = session.script_replaced
             validation_error = self._run_steps(session)
             stopped = self.until is not None

@@ -26,7 +26,7 @@ _WAITING = {
     "Preparing": "Preparing the source image and what the steps need",
     "Booting": "Starting the build VM",
     "Resuming": "Resuming from a checkpoint",
-    "Connecting": "Waiting for the build VM to answer (at most 20 min)",
+    "Connecting": "Waiting for the build VM to answer",
     "Customizing": "Customizing",
     "Validating": "Validating",
     "Generalizing": "Generalizing",
