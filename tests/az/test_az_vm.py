@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -72,4 +73,4 @@ def test_az_builds_a_vhd_that_boots(az_program: Path, tiny_image: Path, tmp_path
             assert requests.get(output["artifactUri"], verify=server.ca, timeout=60).status_code == 404
     finally:
         if kept := os.environ.get("AIB_AZ_SESSION"):
-            Path(kept).write_text("\n".join(session) + "\n")
+            Path(kept).write_text(re.sub(r"sig=[0-9a-f]+", "sig=...", "\n".join(session)) + "\n")
