@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hypervisor.errors import HostError, UsageError
+from hypervisor.errors import HostError, InputError, UsageError
 from orchestrator.record import files
 
 _FILE = "resource.json"
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4000
+"""Bytes; a file beside it, while it is written, has a longer name."""
 _OWN = frozenset({"id", "name", "type", "location", "tags", "properties"})
 
 
@@ -77,6 +81,12 @@ def resource_key(resource_id: str) -> str:
     return "/" + "/".join(part for part in resource_id.lower().split("/") if part)
 
 
+def _too_long(path: Path) -> bool:
+    """Whether a file system takes no such name (names outside ASCII are up to twelve times as long on it)."""
+    whole = os.fsencode(path)
+    return len(whole) > _LONGEST_PATH or any(len(part) > _LONGEST_NAME for part in whole.split(b"/"))
+
+
 class ResourceFiles:
     """The folder of resource files: `<lower-case segments of the id>/resource.json`. Writers exclude each other."""
 
@@ -90,12 +100,15 @@ class ResourceFiles:
         return self.folder.joinpath(*parts, _FILE)
 
     def read(self, resource_id: str) -> Resource | None:
-        """The resource, or None."""
-        return self._read(self.path(resource_id))
+        """The resource, or None: also for an id that no resource can have because it is too long."""
+        target = self.path(resource_id)
+        return None if _too_long(target) else self._read(target)
 
     def write(self, resource: Resource) -> None:
-        """Publish the resource."""
+        """Publish the resource; `InputError` when its id is too long."""
         target = self.path(resource.id)
+        if _too_long(target):
+            raise InputError(f"the resource id is too long: {resource.id[:200]}", hint="choose shorter names")
         with files.translating("creating", target.parent):
             self._make_folder(target.parent)
         files.publish_json(target, resource.to_json())
@@ -103,6 +116,8 @@ class ResourceFiles:
     def remove(self, resource_id: str) -> bool:
         """Remove the resource and the folders that this leaves empty; false when there was none."""
         target = self.path(resource_id)
+        if _too_long(target):
+            return False
         with files.translating("removing", target):
             try:
                 target.unlink()

@@ -63,6 +63,16 @@ def test_the_rest_of_the_envelope_is_kept(store: Store) -> None:
     assert store.list()[0].extra == extra
 
 
+@pytest.mark.parametrize("name", ["\N{GREEK SMALL LETTER OMEGA}" * 50, "a" * 300, "/".join(["a" * 200] * 30)])
+def test_an_id_that_no_file_can_have_is_no_resource(store: Store, name: str) -> None:
+    assert store.get(f"{GROUP}/images/{name}") is None
+    assert store.delete(f"{GROUP}/images/{name}") is False
+    with pytest.raises(InputError, match="too long"):
+        store.put(image(name))
+    store.put(image("one"))
+    assert [r.name for r in store.list()] == ["one"]
+
+
 def test_put_replaces(store: Store) -> None:
     store.put(image("one", n=1))
     store.put(image("ONE", n=2))
