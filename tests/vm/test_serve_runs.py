@@ -20,6 +20,7 @@ pytestmark = pytest.mark.vm
 
 SERVE = ("serve", "--http", "--port", "0", "--no-cache")
 VERSION = "2023-07-01"
+STARTED: list[subprocess.Popen[str]] = []
 
 
 @pytest.fixture
@@ -27,6 +28,10 @@ def home(tmp_path: Path, tiny_image: Path) -> Iterator[Home]:
     home = Home(tmp_path / "home")
     home.ok("image", "import", tiny_image, "--urn", TINY_URN, "--os", "linux")
     yield home
+    for process in STARTED:  # of a test that failed
+        process.kill()
+        process.wait()
+    STARTED.clear()
     for run in home.runs():
         home.aib("cancel", run.name)
     assert qemus_of(home.path) == []
@@ -42,6 +47,7 @@ class Server:
             [str(AIB), *SERVE, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=home.environment, start_new_session=True,
         )  # fmt: skip
+        STARTED.append(self.process)
         assert self.process.stdout is not None
         self.origin = self.process.stdout.readline().strip()
         form = {"grant_type": "client_credentials", "client_id": "t", "client_secret": "-", "scope": "x/.default"}
@@ -60,6 +66,7 @@ class Server:
     def end(self, number: int = signal.SIGTERM) -> None:
         os.kill(self.process.pid, number)
         self.process.wait(60)
+        STARTED.remove(self.process)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
