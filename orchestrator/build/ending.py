@@ -46,14 +46,15 @@ def _execute(run: Run) -> Executed:
 
 
 def _failed(run: Run, error: AibError, *, timed_out: bool = False) -> Executed:
-    """The cause stays readable in the journal; the message is the service's where the service has one.
+    """The message is the service's where the service has one; the cause then stays readable in the journal.
 
-    A step's own failure was said when the step ended; everything else is said here.
+    A step's own failure was said when the step ended.
     """
+    if not timed_out and not isinstance(error, BuildError):
+        return Executed("Failed", message=error.message, hint=error.hint, exit_code=error.exit_code)
     if not isinstance(error, StepError):
         run.journal.emit(Said(error.message, level="warning"))
-    service_speaks = timed_out or isinstance(error, BuildError)
-    message = _service_text(run, "Failed", timed_out=timed_out) if service_speaks else error.message
+    message = _service_text(run, "Failed", timed_out=timed_out)
     return Executed("Failed", message=message, hint=error.hint, exit_code=error.exit_code)
 
 

@@ -156,6 +156,7 @@ class Run:
                 location=plan.location,
                 asked_vcpus=plan.machine.asked_vcpus,
                 asked_memory_mib=plan.machine.asked_memory_mib,
+                os=plan.source.os,
             )
         )
         for text in plan.warnings:

@@ -14,8 +14,9 @@ from typing import Any
 from orchestrator import fidelity
 from orchestrator.plan.model import PlannedDistribution, RunPlan, Step
 from orchestrator.plan.plan_json import plain
-from orchestrator.plan.remote import SCRIPT_NAME, command_of, script_of
+from orchestrator.plan.remote import SCRIPT_NAME, WINDOWS_NAME, System, command_of, script_of
 from orchestrator.template.model import SharedImageTarget, VhdTarget
+from provisioners.windows_powershell import Paths
 
 KIND, VERSION = "RunPlan", 1
 Document = dict[str, Any]
@@ -156,6 +157,8 @@ def _deviation(code: str, text: str) -> Document:
     return {"code": code, "grade": row.grade if row else "unknown", "message": text}
 
 
-def script_names() -> str:
+def script_names(os: System) -> str:
     """What `varies` says of the scripts' names."""
+    if os == "windows":
+        return f"{Paths.of(WINDOWS_NAME).script}: {WINDOWS_NAME} is a UUID, drawn for each script"
     return f"{SCRIPT_NAME}.sh: N is drawn for each script, 0 to 9998"

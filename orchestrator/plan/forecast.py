@@ -33,7 +33,7 @@ def varies(plan: RunPlan, store: Store, durations: Durations, now: datetime) -> 
             "budgetShare": round(total / plan.budget, 4) if plan.budget else None,
         },
         "versions": list(_versions(plan, store, now)),
-        "scriptNames": script_names(),
+        "scriptNames": script_names(plan.source.os),
     }
 
 

@@ -17,7 +17,8 @@ VERSION = 1
 class RunStarted:
     """The first event. `budget` in seconds.
 
-    `vcpus` and `memory_mib` are what the build VM gets, `asked_...` what `vm_size` stands for (0: the same).
+    `vcpus` and `memory_mib` are what the build VM gets, `asked_...` what `vm_size` stands for (0: the same). `os` is
+    that of the source image, linux or windows.
     """
 
     run_id: str
@@ -35,6 +36,7 @@ class RunStarted:
     location: str = ""
     asked_vcpus: int = 0
     asked_memory_mib: int = 0
+    os: str = "linux"
 
 
 @dataclass(frozen=True, slots=True)

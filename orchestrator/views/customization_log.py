@@ -58,6 +58,7 @@ class ServiceLog:
         match stamped.event:
             case e.RunStarted() as event:
                 self._operation = operation_id(event.run_id)
+                self._winrm = event.os == "windows"
                 yield self._say("Running builder ...")
             case e.Phase(name):
                 yield from self._phase(name, when)
@@ -96,8 +97,9 @@ class ServiceLog:
         if name == "Booting":
             yield self._say("Deploying deployment template ...")
         elif name == "Connecting":
-            yield self._say("Waiting for SSH to become available...")
-            yield self._debug(when, "Waiting for SSH, up to timeout: 20m0s")
+            service, patience = ("WinRM", "10m0s") if self._winrm else ("SSH", "20m0s")
+            yield self._say(f"Waiting for {service} to become available...")
+            yield self._debug(when, f"Waiting for {service}, up to timeout: {patience}")
         elif name in _AFTER_THE_STEPS:
             yield from self._finalize(when)
 

@@ -37,7 +37,7 @@ from orchestrator.plan.fetch import Fetcher, InputUnavailable, Wanted
 from orchestrator.plan.fetched_store import FetchedStore
 from orchestrator.plan.http_errors import NotAuthorized, NotFound
 
-pytestmark = pytest.mark.azurite
+pytestmark = [pytest.mark.azurite, pytest.mark.xdist_group("azurite")]  # one installation serves all its tests
 
 VERSION = "3.34.0"
 MAIN = Path("node_modules/azurite/dist/src/blob/main.js")

@@ -23,7 +23,7 @@ from provisioners.shell import Shell
 from tests.vm.support import TINY_URN, Home, shell
 from tests.vm.test_provisioners_on_guest import Told, booted
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("oracle")]  # one pair of builds serves all its tests
 BUILD_SECONDS = 300
 STATE = "/var/oracle"
 CRLF_SCRIPT = (

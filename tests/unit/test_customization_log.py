@@ -1,5 +1,6 @@
 import re
 import xml.etree.ElementTree as xml
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,20 @@ def good_run(folder: Path) -> list[str]:
         e.Phase("PoweringOff", "Customizing"),
         e.RunFinished("Succeeded", "", "", 0, 3.0),
     )
+
+
+def test_a_windows_guest_is_waited_for_by_winrm(tmp_path: Path) -> None:
+    lines = write(
+        tmp_path,
+        replace(STARTED, os="windows"),
+        e.Phase("Connecting", "Building"),
+        e.Connected(20.0, "127.0.0.1:5986", "packer", "winrm"),
+    )
+    text = "\n".join(lines)
+    assert "Waiting for WinRM to become available..." in text
+    assert "Waiting for WinRM, up to timeout: 10m0s" in text
+    assert "WinRM connected." in text
+    assert "SSH" not in text
 
 
 def test_shape_of_the_log(tmp_path: Path) -> None:

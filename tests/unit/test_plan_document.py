@@ -116,6 +116,11 @@ def planned(path: Path, *options: object) -> dict[str, Any]:
     return json.loads(run("plan", path, "--json", *options))
 
 
+def test_script_names_are_those_of_the_guest(store: Store, write: Write) -> None:
+    assert planned(write())["varies"]["scriptNames"].startswith("/tmp/script_N.sh")
+    assert planned(write(**CASES["windows"]))["varies"]["scriptNames"].startswith("c:/Windows/Temp/script-N.ps1")
+
+
 def errors(document: Any) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema()).iter_errors(document)]
 
