@@ -13,6 +13,17 @@ if TYPE_CHECKING:
     from fixtures.guests.bare.build import BareGuest
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse to run where pytest-xdist was asked for groups and cannot make them: what a machine has one of would be
+    used twice at once."""
+    if not getattr(config.option, "loadgroup", False):
+        return
+    for item in items:
+        if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+            raise pytest.UsageError(f"pytest-xdist does not group {item.nodeid}: its version does not fit pytest's")
+
+
 @pytest.fixture(scope="session")
 def build_cache() -> Path:
     """A folder that outlives a test run: guests and appliances are built once (AIB_TEST_CACHE moves it)."""
