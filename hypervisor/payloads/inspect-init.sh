@@ -32,6 +32,8 @@ finish() { # finish WORD TEXT: the verdict on the whole run, then off
 until [ -b /dev/vda ] && [ -b /dev/vdb ]; do sleep 0.1; done
 serials=$(cat /sys/class/block/vda/serial)+$(cat /sys/class/block/vdb/serial)
 [ "$serials" = disk+output ] || { echo "inspect: the disks came as $serials"; poweroff -f; }
+# A disk is there a moment before its partitions are: this returns when they have been looked for.
+blockdev --rereadpt /dev/vda 2>/dev/null
 
 dd if=/dev/vdb bs=65536 count=4 2>/dev/null | sed '/^end$/q' >/tmp/request
 limit=$(sed -n 's/^limit //p' /tmp/request)
