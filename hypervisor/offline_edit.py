@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import uuid
 from collections.abc import Mapping
@@ -46,7 +47,12 @@ def put_into_panther(
         name=f"aib-edit-{uuid.uuid4().hex[:8]}",
         vcpus=1,
         memory_mib=_MEMORY_MIB,
-        disks=(disk, DiskSpec(output, "raw"), DiskSpec(medium, "raw", readonly=True)),
+        # The VM's program goes by these serials.
+        disks=(
+            dataclasses.replace(disk, serial="disk"),
+            DiskSpec(output, "raw", serial="output"),
+            DiskSpec(medium, "raw", readonly=True),
+        ),
         console_log=work / "edit-console.log",
         accel=accel,
         network="none",

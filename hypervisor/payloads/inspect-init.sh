@@ -77,10 +77,12 @@ attach() { # attach DEVICE TYPE FOLDER: mount without writing, and without repla
 # files of the third disk, an ISO, in that folder.
 edit() {
     mkdir -p /iso /disk/edited
-    mount -t iso9660 -o ro /dev/vdc /iso || finish failed "the files were not seen"
+    until [ -b /dev/vdc ]; do sleep 0.1; done
+    attach vdc iso9660 /iso || finish failed "the files were not seen"
     for entry in /sys/class/block/vda?*; do
         device=${entry##*/}
         type=$(blkid -p -o value -s TYPE "/dev/$device" 2>/dev/null)
+        load "$type"
         case $type in
         ntfs) ntfs-3g "/dev/$device" /disk/edited >/tmp/said 2>&1 || continue ;;
         ext4) mount -t ext4 "/dev/$device" /disk/edited >/tmp/said 2>&1 || continue ;;

@@ -94,7 +94,9 @@ def test_the_file_takes_the_place_of_every_spelling_of_its_name(
 ) -> None:
     disk = disk_of(tmp_path, make(tmp_path, "data", windows=False), make(tmp_path, "system", windows=True))
     put_into_panther(hypervisor, disk, {"unattend.xml": b"<new/>"}, appliance=built, work=tmp_path, deadline=soon())
-    found = inspect.read(hypervisor, disk, ["*/Panther/*"], appliance=built, work=tmp_path, deadline=soon())
+    found = inspect.read(
+        hypervisor, disk, inspect.Request(["*/Panther/*"]), appliance=built, work=tmp_path, deadline=soon()
+    )
     assert {name: data for system in found.file_systems for name, data in system.files.items()} == {
         "/Windows/Panther/unattend.xml": b"<new/>"
     }
