@@ -43,6 +43,11 @@ def test_software_emulation_by_default() -> None:
     domain = made()
     assert domain.get("type") == "qemu"
     assert attribute(domain, "cpu", "mode") == "maximum"
+    assert {feature.get("name"): feature.get("policy") for feature in domain.iterfind("cpu/feature")} == {
+        "erms": "disable",
+        "fsrm": "disable",
+        "la57": "disable",
+    }
     assert attribute(domain, "os/type", "machine") == "q35"
     assert domain.findtext("devices/emulator") == "/c/qemu"
     assert (domain.findtext("vcpu"), domain.findtext("memory"), attribute(domain, "memory", "unit")) == (
@@ -55,6 +60,7 @@ def test_software_emulation_by_default() -> None:
 def test_kvm_passes_the_processor_through() -> None:
     domain = made(accel="kvm")
     assert (domain.get("type"), attribute(domain, "cpu", "mode")) == ("kvm", "host-passthrough")
+    assert domain.find("cpu/feature") is None
 
 
 def test_a_guest_that_reboots_goes_on_and_one_that_ends_is_gone() -> None:
