@@ -20,8 +20,8 @@ from hypervisor.errors import InputError
 from hypervisor.initramfs import Initramfs, modules
 
 KERNEL = "linux-image-cloud-amd64"
-TOOLS = ("busybox-static", "findutils", "grep", "ntfs-3g", "tar", "util-linux")
-PROGRAMS = ("/usr/bin/find", "/bin/grep", "/bin/ntfs-3g", "/bin/tar", "/sbin/blkid")
+TOOLS = ("busybox-static", "e2fsprogs", "findutils", "grep", "ntfs-3g", "tar", "util-linux")
+PROGRAMS = ("/usr/bin/find", "/bin/grep", "/bin/ntfs-3g", "/bin/tar", "/sbin/blkid", "/sbin/debugfs")
 MODULES = {
     "boot": ("virtio_pci", "virtio_blk", "ext4", "vfat", "nls_cp437", "nls_iso8859_1", "nls_ascii", "nls_utf8"),
     "xfs": ("xfs",),

@@ -41,6 +41,7 @@ grep -q '^replay$' /tmp/request && replay=,noatime # the disk is a throw-away ov
 sed -n 's/^list //p' /tmp/request >/tmp/listed
 sed -n 's/^path //p' /tmp/request >/tmp/paths
 sed -n 's/^needle //p' /tmp/request >/tmp/needles
+sed -n 's/^place //p' /tmp/request >/tmp/places
 case "$limit $(tail -n 1 /tmp/request)" in
 [0-9]*' end') ;;
 *) finish failed "the request is not complete" ;;
@@ -115,6 +116,30 @@ stale() {
     esac
 }
 
+held() { # held DEVICE TYPE: whether a file of it may hold a needle, which lie at the places given: no when all are free
+    [ -s /tmp/places ] && [ -z "${replay:-}$(stale "$1" "$2")" ] || return 0
+    case $2 in
+    ext3 | ext4) ;;
+    *) return 0 ;;
+    esac
+    start=$(($(cat "/sys/class/block/$1/start" 2>/dev/null || echo 0) * 512))
+    end=$((start + $(cat "/sys/class/block/$1/size") * 512))
+    block=$((1024 << $(dd if="/dev/$1" bs=1 skip=1048 count=1 2>/dev/null | od -An -tu1)))
+    asked=0
+    : >/tmp/asked
+    while read -r first last; do
+        [ "$first" -ge "$start" ] || first=$start
+        [ "$last" -lt "$end" ] || last=$((end - 1))
+        [ "$first" -le "$last" ] || continue
+        count=$(((last - start) / block - (first - start) / block + 1))
+        echo "testb $(((first - start) / block)) $count" >>/tmp/asked
+        asked=$((asked + count))
+    done </tmp/places
+    [ "$asked" -gt 0 ] || return 1
+    debugfs -f /tmp/asked "/dev/$1" >/tmp/said 2>&1 || return 0
+    [ "$(/bin/grep -c '^Block [0-9]* not in use$' /tmp/said)" -ne "$asked" ]
+}
+
 look() { # look DEVICE: list it and note the files asked for
     type=$(blkid -p -o value -s TYPE "/dev/$1" 2>/dev/null)
     folder=/disk/$1
@@ -142,7 +167,7 @@ look() { # look DEVICE: list it and note the files asked for
             detail="$detail could not look at everything: $(head -c 200 /tmp/said | tr '\n\t' '  ')"
     fi
     matching /tmp/paths /tmp/candidates >>/tmp/names
-    if [ -s /tmp/needles ]; then
+    if [ -s /tmp/needles ] && held "$1" "$type"; then
         /bin/grep -r -l -a -F -Z -D skip -f /tmp/needles "$folder" >>/out/holders 2>/dev/null
     fi
     file_system "$1" "$type" read "$detail"

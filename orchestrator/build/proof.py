@@ -85,11 +85,19 @@ def prove(
         if identity.system == "windows":
             request = Request(leftovers_windows.PATTERNS, present)
         else:
-            request = Request(leftovers.PATTERNS, present, listed=leftovers.LISTED)
+            request = Request(leftovers.PATTERNS, present, _every_place(hits, present), listed=leftovers.LISTED)
         inspection = look(disk, request)
     except InspectionError as error:
         return judge(None, hits, identity, own_script=own_script, problem=error.message)
     return judge(inspection, hits, identity, own_script=own_script)
+
+
+def _every_place(hits: Mapping[bytes, Hits], needles: Iterable[bytes]) -> Sequence[tuple[int, int]]:
+    """First and last byte of every occurrence; empty where not every one of them was remembered."""
+    seen = {needle: hits[needle] for needle in needles}
+    if any(found.count > len(found.offsets) for found in seen.values()):
+        return ()
+    return [(offset, offset + len(needle) - 1) for needle, found in seen.items() for offset in found.offsets]
 
 
 def judge(

@@ -197,6 +197,41 @@ def test_files_that_hold_a_needle_are_named(found: Inspection) -> None:
     assert found.holders == ("/root/.ssh/authorized_keys",)
 
 
+@pytest.fixture(scope="module")
+def with_a_deleted_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ext4 file system with two files of a needle, of which the second was deleted afterwards."""
+    work = tmp_path_factory.mktemp("deleted")
+    source = tree(work / "ext4", "ext4")
+    (source / "etc/os-release").write_text("ID=test\n")
+    for name in ("kept", "deleted"):
+        (source / name).write_bytes(name.encode() + b" " + NEEDLE + b"\n")
+    image = file_of(work / "ext4.img", 64)
+    tool("mke2fs", "-q", "-t", "ext4", "-d", source, image)
+    tool("debugfs", "-w", "-R", "rm /deleted", image)
+    return image
+
+
+@pytest.mark.parametrize(("known", "holders"), [("deleted", ()), ("kept", ("/kept",))])
+def test_files_are_searched_only_where_a_block_that_holds_the_needle_is_in_use(
+    hypervisor: Hypervisor,
+    built: Appliance,
+    with_a_deleted_file: Path,
+    tmp_path: Path,
+    known: str,
+    holders: tuple[str, ...],
+) -> None:
+    first = with_a_deleted_file.read_bytes().index(known.encode() + b" " + NEEDLE) + len(known) + 1
+    found = inspect.read(
+        hypervisor,
+        DiskSpec(with_a_deleted_file, "raw"),
+        Request([], [NEEDLE], [(first, first + len(NEEDLE) - 1)]),
+        appliance=built,
+        work=tmp_path,
+        deadline=Deadline.after(300, "inspecting"),
+    )
+    assert (found.complete, found.holders) == (True, holders)
+
+
 def test_a_disk_full_of_rubbish_is_not_inspected(hypervisor: Hypervisor, built: Appliance, tmp_path: Path) -> None:
     rubbish = tmp_path / "rubbish.raw"
     rubbish.write_bytes(os.urandom(2 * MIB))
