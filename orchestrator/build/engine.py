@@ -16,7 +16,7 @@ from hypervisor.errors import AibError
 from hypervisor.machine import DiskSpec
 from orchestrator.build.build_vm import BuildVm
 from orchestrator.build.checkpoint_choice import uncacheable
-from orchestrator.build.export import Artifact, export
+from orchestrator.build.export import Artifact
 from orchestrator.build.keep import keep_for_inspection
 from orchestrator.build.session import Session, Starter
 from orchestrator.build.steps import DeprovisionScript, default_script, may_replace_script
@@ -256,10 +256,7 @@ class Engine:
     def _deviation(self, code: str, message: str) -> None:
         self.journal.emit(Deviation(code, message))
 
-    def export(self, customized: Customized) -> tuple[Artifact, ...]:
-        """Write the artifacts that the distributions need."""
-        self.phase("Exporting", "Distributing")
-        artifacts = export(self.plan, customized.disk, self.folder.path / "artifacts", self.deadline)
+    def exported(self, artifacts: tuple[Artifact, ...]) -> None:
+        """Tell of the artifacts that the distributions need."""
         for a in artifacts:
             self.journal.emit(ArtifactWritten(str(a.path), a.format, a.virtual_size, a.size, a.allocated, a.sha256))
-        return artifacts

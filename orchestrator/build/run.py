@@ -15,6 +15,7 @@ from hypervisor.errors import BuildError, HostError
 from hypervisor.machine import Machine
 from orchestrator.build.checkpoint_choice import find_step
 from orchestrator.build.distribute import RunOutput, distribute, overall_state
+from orchestrator.build.early_export import EarlyExport, forget_layers
 from orchestrator.build.early_inspector import EarlyInspector
 from orchestrator.build.engine import Customized, Engine
 from orchestrator.build.export import Artifact
@@ -129,7 +130,10 @@ class Run:
                 asked = self.job.options.until_step
                 return Executed(sub_state="Customizing", message=f"stopped after {asked}, as asked")
             self.phase("Distributing", "Distributing")
-            outputs = distribute(plan, artifacts, self.store, self.folder, deadline, self._emit)
+            try:
+                outputs = distribute(plan, artifacts, self.store, self.folder, deadline, self._emit)
+            finally:
+                forget_layers(artifacts, self.store)
         return verdict(customized.validation_error, outputs)
 
     def _plan(self, deadline: Deadline) -> RunPlan:
@@ -214,9 +218,13 @@ class Run:
             if plan.source_validation_only:
                 return customized, ()
             self.phase("Inspecting", "Customizing")
-            self._check(self._prove(plan, customized, early.read, deadline))
             # Before the connection closes: with it goes the work folder, whatever way this process ends.
-            return customized, engine.export(customized)
+            with EarlyExport(plan, customized.disk, self.folder, self.store, deadline) as export:
+                self._check(self._prove(plan, customized, early.read, deadline))
+                self.phase("Exporting", "Distributing")
+                artifacts = export.artifacts()
+            engine.exported(artifacts)
+            return customized, artifacts
 
     def _prove(self, plan: RunPlan, done: Customized, look: Look, deadline: Deadline) -> Proof:
         return prove(
