@@ -16,7 +16,6 @@ from hypervisor.deadline import CancelToken, Deadline
 from hypervisor.errors import BuildError, Cancelled, HostError, InputError, TemplateError
 from hypervisor.spec import DiskSpec
 from orchestrator.build.distribute import distribute, overall_state
-from orchestrator.build.early_export import EarlyExport, forget_layers
 from orchestrator.build.export import Artifact, export
 from orchestrator.plan.catalogue import Catalogue
 from orchestrator.plan.model import MachinePlan, PlannedDistribution, ResolvedSource, RunPlan
@@ -170,41 +169,6 @@ def test_a_cancelled_export_leaves_nothing(bench: Bench, monkeypatch: pytest.Mon
     with pytest.raises(Cancelled):
         bench.export(MANAGED, VHD)
     assert list(bench.run.artifacts.iterdir()) == []
-
-
-def test_what_was_exported_early_is_published_without_another_copy(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with EarlyExport(make_plan(MANAGED, VHD), bench.source, bench.run, bench.store, bench.deadline) as early:
-        qcow2, vhd = early.artifacts()
-    monkeypatch.setattr(files, "copy_into", lambda *_: pytest.fail("copied again"))
-    assert bench.distribute(MANAGED, artifacts=(qcow2, vhd))["managed"].state == "Succeeded"
-    forget_layers((qcow2, vhd), bench.store)
-    resource = bench.store.get(IMAGE_ID)
-    assert resource is not None
-    assert bench.store.layer(resource.digest) is not None
-
-
-@pytest.mark.parametrize("when", ["while it is written", "afterwards"])
-def test_an_image_that_is_not_generalized_leaves_nothing_of_an_early_export(bench: Bench, when: str) -> None:
-    plan = make_plan(MANAGED, VHD)
-    with (
-        pytest.raises(BuildError, match="not generalized"),
-        EarlyExport(plan, bench.source, bench.run, bench.store, bench.deadline) as early,
-    ):
-        if when == "afterwards":
-            early.artifacts()
-        raise BuildError("the image is not generalized")
-    assert list(bench.run.artifacts.iterdir()) == []
-    assert list(bench.store.layers.all()) == []
-
-
-def test_a_layer_that_no_image_was_made_of_is_removed(bench: Bench) -> None:
-    with EarlyExport(make_plan(MANAGED), bench.source, bench.run, bench.store, bench.deadline) as early:
-        artifacts = early.artifacts()
-    assert [layer.digest for layer in bench.store.layers.all()] == [artifacts[0].sha256]
-    forget_layers(artifacts, bench.store)
-    assert list(bench.store.layers.all()) == []
 
 
 def test_a_full_disk_says_what_to_free(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
