@@ -69,26 +69,31 @@ def known_boot_state(guest: Guest, context: Context) -> BootState:
 
 
 def boot_state(guest: Guest, context: Context) -> BootState:
+    """As `boot_state_by`, for a step."""
+    return boot_state_by(guest, context.deadline)
+
+
+def boot_state_by(guest: Guest, deadline: Deadline) -> BootState:
     """Which boot this is, over a connection that may have to be made anew.
 
     A step starts here: an earlier script may have left a reboot running in the background, so a lost connection is
     tried again for 5 minutes, as the service does. Raises `StepError` when the guest does not come back.
     """
-    limit = context.deadline.limited(START_LIMIT_SECONDS, "the 5 minutes for starting a script")
+    limit = deadline.limited(START_LIMIT_SECONDS, "the 5 minutes for starting a script")
     while True:
         try:
             if not connected(guest):
-                guest.reconnect(context.deadline.limited(SSH_LIMIT_SECONDS, "the 20 minutes for reaching the guest"))
+                guest.reconnect(deadline.limited(SSH_LIMIT_SECONDS, "the 20 minutes for reaching the guest"))
             reboots = guest.reboots()
             state = BootState(_ask(guest, _BOOT_ID, limit), reboots)
         except CommunicatorError as error:
             if limit.remaining() <= 0 or isinstance(error, GuestGone):
-                context.deadline.check("reaching the guest")
+                deadline.check("reaching the guest")
                 raise StepError(f"the guest cannot be reached: {error.message}", hint=error.hint) from error
             disconnect(guest)
-            context.deadline.pause(POLL_SECONDS, "reaching the guest")
+            deadline.pause(POLL_SECONDS, "reaching the guest")
         except DeadlineExceeded as error:
-            context.deadline.check("reaching the guest")
+            deadline.check("reaching the guest")
             raise StepError(f"the guest does not answer: {error.message}") from error
         else:
             _KNOWN[guest.communicator] = state

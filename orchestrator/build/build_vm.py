@@ -79,13 +79,13 @@ class BuildVm:
         limit = deadline.limited(patience, f"the {patience / 60:g} minutes for reaching {self.system.service}")
         try:
             self.reconnect(limit)
+            self.system.arrived(self, limit)
         except DeadlineExceeded as error:
             if deadline.over:
                 raise DeadlineExceeded(f"{error.message}\n{self._console()}") from error
             raise self._unreachable(error) from error
         except BuildError as error:
             raise self._unreachable(error) from error
-        self.system.arrived(self)
 
     def _unreachable(self, error: AibError) -> GuestUnreachable:
         return GuestUnreachable(

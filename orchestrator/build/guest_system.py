@@ -89,8 +89,8 @@ class GuestSystem(Protocol):
         """Wait for the guest and log in; raises as the communicators' `connect` does."""
         ...
 
-    def arrived(self, vm: BuildVm) -> None:
-        """The guest has answered for the first time."""
+    def arrived(self, vm: BuildVm, deadline: Deadline) -> None:
+        """The guest has let us in for the first time."""
         ...
 
     def provisioner(self, step: Step, identity: BuildIdentity) -> Provisioner:

@@ -13,6 +13,7 @@ from hypervisor.spec import DiskSpec, MachineSpec
 from orchestrator.build import steps
 from orchestrator.build.guest_system import Abort, Medium
 from orchestrator.plan.model import Step
+from provisioners import reboot
 from provisioners.base import Context, Provisioner
 from provisioners.communicators.base import Communicator
 from provisioners.generalize import place_default_script
@@ -77,8 +78,9 @@ class LinuxGuest:
             abort=abort,
         )
 
-    def arrived(self, vm: BuildVm) -> None:
-        """See `GuestSystem`."""
+    def arrived(self, vm: BuildVm, deadline: Deadline) -> None:
+        """See `GuestSystem`. The first command may wait long for the login's session, and its answer is needed soon."""
+        reboot.boot_state_by(vm, deadline)
 
     def provisioner(self, step: Step, identity: BuildIdentity) -> Provisioner:
         """See `GuestSystem`."""

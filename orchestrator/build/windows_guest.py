@@ -128,7 +128,7 @@ class WindowsGuest:
             upload=self.upload,
         )
 
-    def arrived(self, vm: BuildVm) -> None:
+    def arrived(self, vm: BuildVm, deadline: Deadline) -> None:
         """See `GuestSystem`: the answer file has done its work, and no script may find it in a drive."""
         for disk in vm.machine.spec.disks:
             if disk.device == "cdrom":

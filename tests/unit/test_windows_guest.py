@@ -143,7 +143,7 @@ def soon() -> Deadline:
 
 def test_the_answer_medium_is_taken_out_when_the_guest_answers() -> None:
     vm, machine = running(WindowsGuest(), FakeConnection())
-    vm.system.arrived(vm)
+    vm.system.arrived(vm, Deadline.after(60))
     assert machine.ejected == [Path("/w/seed.iso")]
 
 
