@@ -41,6 +41,8 @@ class Lab:
         self.work = work
         self.home = work / "home"
         self.environment = {**os.environ, "AIB_HOME": str(self.home), "NO_COLOR": "1", "CHECKPOINT_DISABLE": "1"}
+        # As at a user's second start: compiled modules are kept.
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         work.mkdir(parents=True, exist_ok=True)
         self.payload(1 << 20)
 

@@ -96,6 +96,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def run(rounds: int, many: int, folder: Path) -> dict[str, Any]:
     """All measurements, in `folder`."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), "AIB_HOME": str(folder / "home")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as at a user's second start: compiled modules are kept
     one, crowd = folder / "one", folder / "many"
     for part in (one, crowd, crowd / "tenth"):
         part.mkdir(parents=True)
