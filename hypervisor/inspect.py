@@ -79,10 +79,10 @@ class Inspector:
                 machine.attach_disk(each)
             # A kernel that panics restarts the VM: it would go on for ever.
             self.deadline.wait_until(lambda: not machine.is_running() or machine.reboots() > 0, "inspecting the disk")
+            console = machine.console_tail(2048)
             if machine.reboots():
-                said = machine.console_tail(2048)
-                raise InspectionError(f"the inspection VM crashed while it read {disk.path.name}:\n{said}")
-            return parse(output, _TOTAL)
+                raise InspectionError(f"the inspection VM crashed while it read {disk.path.name}:\n{console}")
+            return parse(output, _TOTAL, console)
         finally:
             output.unlink(missing_ok=True)
             overlay.unlink(missing_ok=True)

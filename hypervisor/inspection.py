@@ -94,13 +94,13 @@ class Inspection:
         return f"[{found.device}]{path}"
 
 
-def parse(output: Path, total_limit: int) -> Inspection:
-    """The Inspection in the output disk that the VM wrote.
+def parse(output: Path, total_limit: int, console: str = "") -> Inspection:
+    """The Inspection in the output disk that the VM wrote; `console` is the end of what it printed.
 
     The archive is only read, never extracted. Raises `InspectionError` when it is not complete, makes no sense, or
     holds more than `total_limit` bytes of file contents.
     """
-    parse_verdict(output)
+    parse_verdict(output, console)
     members: dict[str, bytes] = {}
     total = 0
     try:
@@ -118,14 +118,18 @@ def parse(output: Path, total_limit: int) -> Inspection:
     return _assemble(members)
 
 
-def parse_verdict(output: Path) -> None:
-    """Raise `InspectionError` unless the VM says, at the end of its output disk, that it did all it was asked to."""
+def parse_verdict(output: Path, console: str) -> None:
+    """Raise `InspectionError` unless the VM says, at the end of its output disk, that it did all it was asked to.
+
+    A VM that says nothing there was ended in the middle: only its `console` can tell why, so the error quotes it.
+    """
     with output.open("rb") as stream:
         stream.seek(-_TRAILER, 2)
         trailer = stream.read().decode(errors="replace").strip()
     verdict, _, reason = trailer.removeprefix("aib-inspect ").partition(" ")
     if not trailer.startswith("aib-inspect ") or verdict != "complete":
-        raise InspectionError(f"the disk could not be inspected: {reason or 'the inspection VM did not finish'}")
+        unfinished = f"the inspection VM did not finish; its console ends with:\n{console.strip() or '(nothing)'}"
+        raise InspectionError(f"the disk could not be inspected: {reason or unfinished}")
 
 
 def _assemble(members: Mapping[str, bytes]) -> Inspection:

@@ -63,7 +63,8 @@ def put_into_panther(
     try:
         with running(hypervisor, spec, deadline) as machine:
             deadline.wait_until(lambda: not machine.is_running() or machine.reboots() > 0, "editing the disk")
-        parse_verdict(output)
+            console = machine.console_tail(2048)
+        parse_verdict(output, console)
     except InspectionError as error:
         raise HostError(
             f"the answer file cannot be put into the image: {error.message}",

@@ -167,9 +167,12 @@ def test_who_builds_a_cache_folder_second_uses_the_firsts(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
 
-@pytest.mark.parametrize("trailer", [b"", b"aib-inspect failed tar ended with 2"])
-def test_an_unfinished_inspection_concludes_nothing(tmp_path: Path, trailer: bytes) -> None:
+@pytest.mark.parametrize(
+    ("trailer", "reason"),
+    [(b"", "its console ends with:\nOut of memory"), (b"aib-inspect failed tar ended with 2", "tar ended with 2")],
+)
+def test_an_unfinished_inspection_concludes_nothing_and_says_why(tmp_path: Path, trailer: bytes, reason: str) -> None:
     output = tmp_path / "out.raw"
     output.write_bytes(bytes(4096) + trailer.ljust(512))
-    with pytest.raises(InspectionError):
-        parse(output, MIB)
+    with pytest.raises(InspectionError, match=reason):
+        parse(output, MIB, "Out of memory\n")
