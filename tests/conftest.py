@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,12 @@ import pytest
 
 if TYPE_CHECKING:
     from fixtures.guests.bare.build import BareGuest
+
+
+def pytest_configure() -> None:
+    """Let tests be interrupted, also where a shell that started pytest in the background has SIGINT ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
