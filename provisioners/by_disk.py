@@ -16,18 +16,22 @@ from provisioners.communicators.base import CommunicatorError, ConnectionLost
 
 WORTH_IT = 16 * 1024 * 1024
 """Bytes from which on it is quicker: plugging and unplugging take about a second."""
+_BLOCK = 4 * 1024 * 1024
 
 # As the login user writes it: only reading the disk needs root. What was there keeps its mode, as with SFTP.
+# The whole blocks go past the guest's cache, which takes half as long on an emulated processor; the rest cannot.
 _COPY = """disk=
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
   for serial in /sys/block/vd*/serial; do
-    [ "$(cat "$serial" 2>/dev/null)" = {serial} ] && disk=${{serial%/serial}} && disk=/dev/${{disk##*/}}
+    found=; read -r found 2>/dev/null <"$serial"
+    [ "$found" = {serial} ] && disk=${{serial%/serial}} && disk=/dev/${{disk##*/}}
   done
   [ -b "$disk" ] && break
   sleep 0.2
 done
 [ -b "$disk" ] || exit 44
-sudo -n dd if="$disk" bs=1M count={size} iflag=count_bytes,fullblock 2>/dev/null >{target} || exit 45
+sudo -n sh -c 'dd if="$0" bs=4M count={blocks} iflag=fullblock,direct || dd if="$0" bs=4M count={blocks} iflag=fullblock
+dd if="$0" bs=4M skip={blocks} count={rest} iflag=count_bytes,fullblock' "$disk" 2>/dev/null >{target} || exit 45
 [ "$(wc -c <{target})" -eq {size} ]"""
 
 
@@ -50,7 +54,8 @@ def sent_by_disk(guest: Guest, source: Path, destination: str, context: Context)
     if size < WORTH_IT or not isinstance(guest, LendsDisks):
         return False
     serial = f"aib{secrets.token_hex(6)}"
-    command = _COPY.format(serial=serial, size=size, target=quote(destination))
+    blocks, rest = divmod(size, _BLOCK)
+    command = _COPY.format(serial=serial, size=size, blocks=blocks, rest=rest, target=quote(destination))
     try:
         with guest.lend(source, serial, context.deadline):
             result = guest.communicator.run(command, deadline=context.deadline)

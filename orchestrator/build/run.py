@@ -127,8 +127,8 @@ class Run:
             if plan.source_validation_only:
                 return Executed(sub_state="Validating")
             if customized.stopped:
-                asked = self.job.options.until_step
-                return Executed(sub_state="Customizing", message=f"stopped after {asked}, as asked")
+                last = plan.steps[find_step(plan, self.job.options.until_step, "--until")]
+                return Executed(sub_state="Customizing", message=f"stopped after {last.name}, as asked")
             self.phase("Distributing", "Distributing")
             try:
                 outputs = distribute(plan, artifacts, self.store, self.folder, deadline, self._emit)

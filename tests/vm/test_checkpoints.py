@@ -77,6 +77,7 @@ def test_until_stops_after_the_step_and_distributes_nothing(lab: Home, write_tem
     lab.ok("build", template, CACHED, "--until", "1")
     assert results(lab) == ["succeeded", "not run", "not run"]
     assert (lab.record()["artifacts"], lab.record()["runOutputs"]) == ([], [])
+    assert lab.record()["lastRunStatus"]["message"] == "stopped after first, as asked"
     lab.ok("build", template, CACHED, "--until", "first")
     assert results(lab) == ["cached", "not run", "not run"]
     wrong = lab.aib("build", template, CACHED, "--until", "frist")

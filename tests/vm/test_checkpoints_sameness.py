@@ -102,6 +102,7 @@ def test_resuming_at_every_step_gives_the_image_of_a_build_from_scratch(
     (tmp_path / "large.bin").write_bytes(large)
     template = write_template("same", *STEPS)
     home.ok("build", template, "--no-cache")
+    assert "file-by-disk" in [each["code"] for each in home.record()["deviations"]]
     scratch = tree(artifact(home), tmp_path / "scratch")
     assert scratch["/opt/app/renamed"][:2] == ("regular", "04755")
     assert scratch["/opt/app"][2:4] == ("4242", "4242")

@@ -16,7 +16,7 @@ from provisioners.communicators.base import CommandResult, ConnectionLost
 from provisioners.file import File
 from tests.unit.provisioners.conftest import FakeGuest
 
-CONTENT = b"payload" * 100
+CONTENT = b"payload" * 1_000_000  # one whole block and a rest
 
 
 class LendingGuest(FakeGuest):
@@ -49,8 +49,11 @@ class LendingGuest(FakeGuest):
         assert self.plugged == 1
         assert f"= {serial} ]" in call.command
         if self.code == 0:
-            size, target = re.search(r"count=(\d+).*>(\S+) \|\|", call.command).groups()
-            self.machine.write(target, file.read_bytes()[: int(size)], None)
+            blocks, rest, target = re.search(
+                r"count=(\d+) iflag=fullblock,direct(?:.|\n)*count=(\d+) iflag=count_bytes.*>(\S+) \|\|",
+                call.command,
+            ).groups()
+            self.machine.write(target, file.read_bytes()[: int(blocks) * 4 * 1024 * 1024 + int(rest)], None)
         return CommandResult(self.code)
 
 
