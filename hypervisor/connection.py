@@ -223,7 +223,8 @@ def _configure(root: Path) -> None:
     lines = ['security_driver = "none"', 'stdio_handler = "file"']
     if os.getuid() == 0:
         # Otherwise libvirt gives the images to its own user, and finds /dev/kvm unusable for it at every look-up.
-        lines += ['user = "root"', 'group = "root"', "dynamic_ownership = 0"]
+        # Owners that never change need not be remembered: libvirt would warn of its own notes when a second turns.
+        lines += ['user = "root"', 'group = "root"', "dynamic_ownership = 0", "remember_owner = 0"]
         lines += ['swtpm_user = "root"', 'swtpm_group = "root"']  # its own user may not enter our folders
     (root / "etc").mkdir(exist_ok=True)
     (root / "etc" / "qemu.conf").write_text("\n".join(lines) + "\n")
