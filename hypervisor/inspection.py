@@ -94,7 +94,7 @@ class Inspection:
         return f"[{found.device}]{path}"
 
 
-def parse(output: Path, total_limit: int, console: str = "") -> Inspection:
+def parse(output: Path, total_limit: int, console: str) -> Inspection:
     """The Inspection in the output disk that the VM wrote; `console` is the end of what it printed.
 
     The archive is only read, never extracted. Raises `InspectionError` when it is not complete, makes no sense, or

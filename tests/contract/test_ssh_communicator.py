@@ -86,6 +86,7 @@ def test_a_server_that_comes_up_late_is_found_on_a_fresh_connection():
         threading.Thread(target=serve, daemon=True).start()
         sock = wait_for_banner("127.0.0.1", server.getsockname()[1], deadline())
         assert sock.recv(100) == b"Welcome\r\nSSH-2.0-late\r\n"
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
         for each in (sock, *held):
             each.close()
 
