@@ -228,8 +228,8 @@ def translated(url: str, request: Request) -> Iterator[None]:
     except http_guard.PeerRefused as error:
         raise http_guard.refused(url, error.address) from error
     except (requests.RequestException, TransportError, UnicodeError) as error:
-        if request.deadline.token.cancelled:
-            request.check()
+        if request.deadline.over:
+            request.check()  # what is left of the time is the socket's limit too, and may be noticed there first
         raise _named(url, error, request.limits) from error
 
 

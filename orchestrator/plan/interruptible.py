@@ -53,7 +53,7 @@ def shut_down_on_cancel(body: _Body, token: CancelToken) -> Iterator[None]:
     def watch() -> None:
         while not finished.wait(_POLL):
             if token.cancelled:
-                with suppress(OSError, ValueError):  # it has ended by itself meanwhile
+                with suppress(OSError, ValueError, RuntimeError):  # it has ended by itself meanwhile
                     body.shutdown()
                 return
 

@@ -44,7 +44,7 @@ class Layers:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._held: dict[str, int] = {}
-        self._holding = threading.Lock()
+        self._holding = threading.RLock()
 
     def find(self, digest: str) -> Layer | None:
         """The layer of this digest, or None."""
@@ -79,9 +79,10 @@ class Layers:
 
     def release(self, digest: str) -> None:
         """Give up the lock that adding the layer left with this process, if there is one."""
-        fd = self._held.pop(digest, None)
-        if fd is not None:
-            os.close(fd)
+        with self._holding:
+            fd = self._held.pop(digest, None)
+            if fd is not None:
+                os.close(fd)
 
     @contextmanager
     def reading(self, digest: str) -> Iterator[Layer]:

@@ -31,7 +31,7 @@ from provisioners.windows_restart import WindowsRestart
 from tests.contract.windows_bed import PASSWORD, USER, Bed, login
 from tests.parity.windows_cases import CASES, Case
 
-pytestmark = pytest.mark.vm  # it boots none, but takes a minute
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("windows-oracle")]  # one build by Packer serves all its tests
 BUILD_SECONDS = 200
 OURS = re.compile(r"windows/temp/(?:packer-|script-).*|users/packer/appdata/local/temp/winrmcp-.*", re.IGNORECASE)
 """The scripts of whoever provisioned."""

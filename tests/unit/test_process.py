@@ -99,9 +99,14 @@ def test_require_gives_a_full_path() -> None:
 
 def test_deadline_ends_the_whole_group(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    script = f"sleep 600 & echo $! >> {pids}; echo $$ >> {pids}; trap '' TERM; while :; do sleep 600; done"
+    script = f"sleep 600 & echo $! >> {pids}; echo $$ >> {pids}; trap '' TERM; echo; while :; do sleep 600; done"
+    deadline = soon()
+
+    def over(_: bytes) -> None:
+        object.__setattr__(deadline, "at", 0.0)  # not before the script is as far as it should be
+
     with pytest.raises(DeadlineExceeded, match="the test's budget is used up while running sh"):
-        run(["sh", "-c", script], deadline=soon(0.5))
+        run(["sh", "-c", script], deadline=deadline, on_output=over)
     assert all(gone(int(pid)) for pid in pids.read_text().split())
 
 
@@ -116,8 +121,9 @@ def test_cancel_ends_it(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=cancel_once_started)
     thread.start()
+    script = f"echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 600"
     with pytest.raises(Cancelled):
-        run(["sh", "-c", f"echo $$ > {pid}; exec sleep 600"], deadline=Deadline.after(60, token=token))
+        run(["sh", "-c", script], deadline=Deadline.after(60, token=token))
     thread.join()
     assert gone(int(pid.read_text()))
 

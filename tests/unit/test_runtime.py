@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +24,7 @@ from hypervisor.watchdog import Watchdog
 @pytest.fixture
 def parent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A short folder (pytest's own are too long for sockets) that is the first choice."""
-    base = Path("/tmp") / f"aibt-{os.getpid()}"
-    base.mkdir(mode=0o700)
+    base = Path(tempfile.mkdtemp(prefix="aibt-", dir="/tmp"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
     yield base / "aib"
     shutil.rmtree(base)
@@ -276,6 +276,7 @@ def test_the_watchdog_outlives_signals_that_ask(owner: Callable[[str], Owner], q
         os.kill(guarded.dog, number)
     guarded.kill()
     assert ended(machine)
+    assert until(lambda: not guarded.path.exists())
 
 
 def test_the_watchdog_goes_home_when_released(parent: Path, qemu: Start) -> None:

@@ -179,11 +179,12 @@ def test_adders_killed_at_any_point_leave_whole_layers(store: Store, tmp_path: P
         from pathlib import Path
         from orchestrator.record.store import Store
         store, source = Store(Path(sys.argv[1])), Path(sys.argv[2])
-        print("ready", flush=True)
         for n in itertools.count():
             source.write_bytes(os.urandom(1 << 20))
             layer = store.add_layer(source, "raw", move=bool(n % 2), virtual_size=1 << 20)
             store.release_layer(layer.digest)
+            if n == 0:
+                print("ready", flush=True)
     """
     for turn in range(6):
         argv = [sys.executable, "-c", textwrap.dedent(script), str(store.home), str(tmp_path / "source")]

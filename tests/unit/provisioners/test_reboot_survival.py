@@ -115,7 +115,8 @@ def test_exit_0_just_before_the_shutdown(guest, told):
     assert run(guest, told, PLAIN, ends).rebooted
 
 
-def test_a_reboot_left_in_the_background_is_waited_for(guest, told):
+def test_a_reboot_left_in_the_background_is_waited_for(guest, told, monkeypatch):
+    monkeypatch.setattr(reboot, "FOLLOW_UP_SECONDS", 20)
     shell = Shell.inline(["(sleep 30; sudo reboot) >/dev/null 2>&1 &"])
     looks = 0
 
