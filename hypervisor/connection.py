@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from hypervisor.reaper import Reaper, become_subreaper
 from hypervisor.watchdog import Watchdog
 
 EMBED = "embed"
+_VNC_PORTS, _VNC_RANGE = range(5900, 30900), 100
 _DAEMONS = ("qemu:///session", "qemu:///system")
 
 
@@ -221,6 +223,9 @@ def _enter_driver(root: Path | None, cache: Path) -> _Embedded:
 def _configure(root: Path) -> None:
     """Our own QEMU settings: the host's /etc/libvirt has no say in an embedded driver."""
     lines = ['security_driver = "none"', 'stdio_handler = "file"']
+    # Each driver looks for a free port by itself, and QEMU opens it a moment later: two drivers must not look alike.
+    first = _VNC_PORTS.start + _VNC_RANGE * secrets.randbelow(len(_VNC_PORTS) // _VNC_RANGE)
+    lines += [f"remote_display_port_min = {first}", f"remote_display_port_max = {first + _VNC_RANGE - 1}"]
     if os.getuid() == 0:
         # Otherwise libvirt gives the images to its own user, and finds /dev/kvm unusable for it at every look-up.
         # Owners that never change need not be remembered: libvirt would warn of its own notes when a second turns.

@@ -29,6 +29,9 @@ _REQUEST = 256 * 1024  # what the VM reads of the request at most
 _LARGEST = MIB  # bytes of one file; bigger ones are in the listing only
 _TOTAL = 256 * MIB
 _MEMORY_MIB = 512
+_DOING = "inspecting the disk"
+_ONE_DISK, _SOON = "inspect: one disk is there", 0.02
+"""What the VM's program says at the first disk, and how often to look for that, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +78,12 @@ class Inspector:
                 create_overlay(disk.path, cast(DiskFormat, disk.format), overlay, None, self.deadline)
                 seen = DiskSpec(overlay, "qcow2", serial="disk")
             _write_request(output, request)
-            for each in (seen, DiskSpec(output, "raw", serial="output")):
-                machine.attach_disk(each)
-            # A kernel that panics restarts the VM: it would go on for ever.
-            self.deadline.wait_until(lambda: not machine.is_running() or machine.reboots() > 0, "inspecting the disk")
+            machine.attach_disk(seen)
+            # The VM's program goes by the order of the disks, and two that are plugged in at once come in any order.
+            self.deadline.wait_until(lambda: self._ended or _ONE_DISK in machine.console_tail(2048), _DOING, _SOON)
+            if not self._ended:
+                machine.attach_disk(DiskSpec(output, "raw", serial="output"))
+            self.deadline.wait_until(lambda: self._ended, _DOING)
             console = machine.console_tail(2048)
             if machine.reboots():
                 raise InspectionError(f"the inspection VM crashed while it read {disk.path.name}:\n{console}")
@@ -86,6 +91,11 @@ class Inspector:
         finally:
             output.unlink(missing_ok=True)
             overlay.unlink(missing_ok=True)
+
+    @property
+    def _ended(self) -> bool:
+        """Whether the VM is off. A kernel that panics restarts the VM: it would go on for ever."""
+        return not self.machine.is_running() or self.machine.reboots() > 0
 
 
 @contextmanager

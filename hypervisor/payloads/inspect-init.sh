@@ -29,7 +29,9 @@ finish() { # finish WORD TEXT: the verdict on the whole run, then off
 }
 
 # The disks may be plugged in later: whoever started this VM ends it when it is tired of waiting.
-until [ -b /dev/vda ] && [ -b /dev/vdb ]; do sleep 0.1; done
+until [ -b /dev/vda ]; do sleep 0.1; done
+echo "inspect: one disk is there"
+until [ -b /dev/vdb ]; do sleep 0.1; done
 serials=$(cat /sys/class/block/vda/serial)+$(cat /sys/class/block/vdb/serial)
 [ "$serials" = disk+output ] || { echo "inspect: the disks came as $serials"; poweroff -f; }
 # A disk is there a moment before its partitions are: this returns when they have been looked for.

@@ -219,9 +219,7 @@ class Starter:
     def _new_lineage(self) -> Lineage:
         if not self._caching:
             return Lineage.create(self.folder.work, self.system, keep=False)
-        folder = self.checkpoints.new_lineage()
-        self.hold.callback(self.checkpoints.prune_lineage, folder)
-        self.hold.enter_context(self.checkpoints.using_lineage(folder))
+        folder = self.hold.enter_context(self.checkpoints.new_lineage())
         return Lineage.create(folder, self.system, keep=True)
 
     def _edit(self, os_disk: DiskSpec, files: Mapping[str, bytes]) -> None:

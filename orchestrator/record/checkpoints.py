@@ -16,8 +16,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,15 +141,12 @@ class Checkpoints:
     @contextmanager
     def segment(self) -> Iterator[Path]:
         """A new folder for the disk that a guest is about to write; removed at the end unless it was published."""
-        folder = self.folder / f"{int(time.time()):010x}{secrets.token_hex(4)}"
-        with files.translating("creating", folder):
-            folder.mkdir(mode=0o700, parents=True)
-        try:
-            with self._shared(folder, create=True):
+        with self._claimed(lambda: self.folder / f"{int(time.time()):010x}{secrets.token_hex(4)}") as folder:
+            try:
                 yield folder
-        finally:
-            if not (folder / MANIFEST).exists():
-                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                if not (folder / MANIFEST).exists():
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, checkpoint: Checkpoint) -> None:
         """Make a segment whose files are complete into a checkpoint. Their sums say later whether they still are."""
@@ -159,12 +156,17 @@ class Checkpoints:
             value[name] = getattr(checkpoint, name)
         files.publish_json(checkpoint.folder / MANIFEST, value)
 
-    def new_lineage(self) -> Path:
-        """A private folder for what belongs to one build VM and its checkpoints: its name is the lineage."""
-        folder = self.lineages / secrets.token_hex(8)
-        with files.translating("creating", folder):
-            folder.mkdir(mode=0o700, parents=True)
-        return folder
+    @contextmanager
+    def new_lineage(self) -> Iterator[Path]:
+        """A private folder for what belongs to one build VM and its checkpoints: its name is the lineage. It is removed
+        at the end unless there is a checkpoint of it."""
+        with ExitStack() as stack:
+            folder = stack.enter_context(self._claimed(lambda: self.lineages / secrets.token_hex(8)))
+            try:
+                yield folder
+            finally:
+                stack.close()
+                self.prune_lineage(folder)
 
     def lineage(self, checkpoint: Checkpoint) -> Path:
         """The folder of the checkpoint's lineage."""
@@ -214,6 +216,20 @@ class Checkpoints:
             return Checkpoint(id=folder.name, folder=folder, files=sums, **{name: value[name] for name in _FIELDS})
         except (HostError, KeyError, TypeError, AttributeError):
             return None  # a manifest that cannot be read is none: the folder is debris
+
+    @contextmanager
+    def _claimed(self, name: Callable[[], Path]) -> Iterator[Path]:
+        """A new folder under a shared lock. Before it is locked another process may take it for debris: then one more
+        is made."""
+        with ExitStack() as stack:
+            while True:
+                folder = name()
+                with files.translating("creating", folder):
+                    folder.mkdir(mode=0o700, parents=True)
+                with suppress(CheckpointGone):
+                    stack.enter_context(self._shared(folder, create=True))
+                    break
+            yield folder
 
     @contextmanager
     def _shared(self, folder: Path, *, create: bool = False) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypervisor.errors import TemplateError
@@ -72,7 +72,8 @@ def build(checked: Checked, store: Store, shower: Shower) -> Ended:
     """
     stops = Stops()
     with stops.on_signals():
-        return build_one(checked, store, shower, stops)
+        ended = build_one(checked, store, shower, stops)
+    return replace(ended, stopped=stops.asked)  # a signal may come when the run has ended already
 
 
 def build_one(checked: Checked, store: Store, shower: Shower, stops: Stops) -> Ended:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.record import locks
 from orchestrator.record.checkpoints import DISK, MANIFEST, MEMORY, Checkpoint, CheckpointGone, FileSum
 from orchestrator.record.files import sha256
 from orchestrator.record.store import Store
@@ -133,10 +134,10 @@ def test_removing_one_removes_what_rests_on_it(store: Store) -> None:
 
 
 def test_a_lineage_goes_with_its_last_checkpoint(store: Store) -> None:
-    folder = store.checkpoints.new_lineage()
-    one = make(store, "a")
-    store.checkpoints.publish(dataclasses.replace(one, lineage=folder.name))
-    store.checkpoints.prune_lineage(folder)
+    with store.checkpoints.new_lineage() as folder:
+        one = make(store, "a")
+        store.checkpoints.publish(dataclasses.replace(one, lineage=folder.name))
+        store.checkpoints.prune_lineage(folder)
     assert folder.exists()
     with ExitStack() as stack:
         stack.enter_context(store.checkpoints.using_lineage(folder))
@@ -145,3 +146,32 @@ def test_a_lineage_goes_with_its_last_checkpoint(store: Store) -> None:
         assert folder.exists()
     store.checkpoints.prune_lineage(folder)
     assert not folder.exists()
+
+
+def test_a_lineage_without_a_checkpoint_goes_at_once(store: Store) -> None:
+    with pytest.raises(ZeroDivisionError), store.checkpoints.new_lineage() as folder:
+        store.checkpoints.prune_lineage(folder)
+        assert folder.exists(), "it is in use"
+        raise ZeroDivisionError
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("kind", ["segment", "new_lineage"])
+def test_a_folder_taken_for_debris_before_it_is_locked_is_made_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    lock = locks.lock
+    taken: list[Path] = []
+
+    def late(fd: int, path: Path, *, exclusive: bool) -> None:
+        if not taken:
+            taken.append(path.parent)
+            [debris] = store.checkpoints.debris()
+            assert store.checkpoints.remove_debris(debris)
+        lock(fd, path, exclusive=exclusive)
+
+    monkeypatch.setattr(locks, "lock", late)
+    with getattr(store.checkpoints, kind)() as folder:
+        assert folder.exists()
+        assert store.checkpoints.debris() == []
+        assert taken and taken != [folder]

@@ -113,6 +113,30 @@ def qemus_of(folder: Path) -> list[int]:
     return found
 
 
+def descendants(pid: int) -> list[int]:
+    """Process ids of all that a process started, and these, the parents first."""
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            parents.setdefault(parent, []).append(int(entry.name))
+    found = [pid]
+    for each in found:
+        found += parents.get(each, [])
+    return found[1:]
+
+
+def command_of(pid: int) -> bytes:
+    """The words of a process's command line, each ended by NUL; nothing when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 def wait_for(ready: Callable[[], Any], seconds: float, what: str) -> Any:
     """Poll until `ready` returns something true; fail the test when it does not."""
     end = time.monotonic() + seconds

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.vm.conftest import TemplateWriter
-from tests.vm.support import Home, kill, qemus_of, shell, wait_for
+from tests.vm.support import Home, command_of, descendants, kill, qemus_of, shell, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -31,18 +31,8 @@ def _started(home: Home, template: Path, *options: str) -> tuple[subprocess.Pope
 
 def _family(process: subprocess.Popen[str]) -> list[int]:
     """The supervisor, its worker and whatever they started, but not QEMU."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-    family = [process.pid]
-    for pid in family:
-        family += [child for child, parent in parents.items() if parent == pid]
-    return [pid for pid in family if b"qemu" not in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]]
+    family = [process.pid, *descendants(process.pid)]
+    return [pid for pid in family if b"qemu" not in command_of(pid).split(b"\0")[0]]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

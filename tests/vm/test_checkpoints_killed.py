@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.record.store import Store
 from tests.vm.conftest import TemplateWriter
-from tests.vm.support import CACHED, TINY_URN, Home, kill, qemus_of, shell, wait_for
+from tests.vm.support import CACHED, TINY_URN, Home, descendants, kill, qemus_of, shell, wait_for
 
 pytestmark = pytest.mark.vm
 MOMENTS = 10
@@ -30,7 +30,7 @@ def test_killed_at_any_moment_the_next_build_is_right(
         template = write_template("killed", *steps, shell(f"cat /etc/counter # {number}", name="look"))
         build = home.start("build", template, CACHED)
         time.sleep(moments.uniform(0.5, LONGEST_SECONDS))
-        kill(*children(build.pid), build.pid)
+        kill(*reversed(descendants(build.pid)), build.pid)
         build.communicate()
         wait_for(lambda: not qemus_of(home.path), 20, "the end of QEMU")
         for one in Store(home.path).checkpoints.all():
@@ -41,12 +41,3 @@ def test_killed_at_any_moment_the_next_build_is_right(
     printed = (home.runs()[-1] / "steps" / "04.out").read_text()
     assert printed == "0\n1\n2\n3\n", f"seed {seed}"
     assert Store(home.path).checkpoints.debris() == []
-
-
-def children(pid: int) -> list[int]:
-    """All descendants of a process, the youngest first."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            found = [*children(child), child, *found]
-    return found

@@ -84,7 +84,7 @@ def test_the_guest_has_what_was_asked_for(
         DiskSpec(disk(tmp_path / "seed.raw"), "raw", readonly=True, serial="seed"),
     )
     with running(hypervisor, spec(vcpus=2, memory_mib=384, network="user", disks=disks), deadline) as machine:
-        wait_console(machine, deadline, "serial seed")
+        wait_console(machine, deadline, "serial seed ro 1 sectors 2048")
         said = machine.console_tail()
     assert "cpus 2 firmware bios nics 1" in said
     assert 384 * 1024 * 0.8 < int(re.findall(r"memory (\d+)", said)[0]) < 384 * 1024
@@ -147,8 +147,7 @@ def test_the_power_button_works(hypervisor: Hypervisor, spec: Spec, tmp_path: Pa
 
 def test_a_guest_that_does_not_hear_loses_its_power(hypervisor: Hypervisor, spec: Spec, deadline: Deadline) -> None:
     with running(hypervisor, spec("deaf"), deadline) as machine:
-        wait_ready(machine, deadline)
-        deadline.pause(1.0)  # it closes its ears after READY
+        wait_console(machine, deadline, "DEAF")
         assert machine.power_off(deadline.limited(2, "two seconds")) is False
         assert gone(machine.qemu_pid)
 
@@ -182,10 +181,10 @@ def test_disks_come_and_go(hypervisor: Hypervisor, spec: Spec, tmp_path: Path, d
     payloads = [DiskSpec(disk(tmp_path / f"{n}.raw"), "raw", readonly=True, serial=f"payload{n}") for n in range(3)]
     with running(hypervisor, spec(), deadline) as machine:
         wait_ready(machine, deadline)
-        targets = [machine.attach_disk(payload) for payload in payloads]
-        assert targets == ["vda", "vdb", "vdc"]
-        for number in range(3):
-            wait_console(machine, deadline, f"serial payload{number} ro 1 sectors 2048")
+        for number, target in enumerate(("vda", "vdb", "vdc")):
+            assert machine.attach_disk(payloads[number]) == target
+            # One by one: what is plugged in at once may get its names in any order.
+            wait_console(machine, deadline, f"disk {target} serial payload{number} ro 1 sectors 2048")
         machine.detach_disk("vdb", deadline)
         wait_console(machine, deadline, "gone vdb")
         assert machine.attach_disk(payloads[1]) == "vdb"

@@ -70,7 +70,8 @@ class Worker:
     def listens(self) -> bool:
         """Whether QEMU still holds the forwarded port."""
         wanted = f"0100007F:{self.port:04X}"
-        return any(line.split()[1] == wanted for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return any(local == wanted and state == "0A" for _, local, _, state, *_ in rows)
 
 
 def alive(pid: int) -> bool:

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from tests.vm.conftest import TemplateWriter
-from tests.vm.support import AIB, SCOPE, TINY_URN, Home, qemus_of, shell, wait_for
+from tests.vm.support import AIB, SCOPE, TINY_URN, Home, command_of, descendants, qemus_of, shell, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -134,10 +134,12 @@ def test_builds_wait_for_room_and_are_cancelled(home: Home, write_template: Temp
     profile = {"vmSize": "Standard_D16s_v3"}
     names = ("first", "second")
     paths = [submitted(server, write_template(name, shell("sleep 600"), vmProfile=profile), name) for name in names]
-    runs = [server.ask("POST", f"{path}/run").headers["Azure-AsyncOperation"] for path in paths]
-    customizing = lambda path: server.status(path)["lastRunStatus"].get("runSubState") == "Customizing"  # noqa: E731
-    wait_for(lambda: customizing(paths[0]), 300, "the first build's step")
-    assert server.status(paths[1])["lastRunStatus"]["runSubState"] == "Queued"
+    state = lambda path: server.status(path)["lastRunStatus"].get("runSubState")  # noqa: E731
+    runs = [server.ask("POST", f"{paths[0]}/run").headers["Azure-AsyncOperation"]]
+    wait_for(lambda: state(paths[0]) not in (None, "Queued"), 60, "the first build's start")
+    runs.append(server.ask("POST", f"{paths[1]}/run").headers["Azure-AsyncOperation"])
+    wait_for(lambda: state(paths[0]) == "Customizing", 300, "the first build's step")
+    assert state(paths[1]) == "Queued"
     assert len(qemus_of(home.path)) == 1
     # The one that waits ends at once; then the one that builds.
     for path, run in reversed(list(zip(paths, runs, strict=True))):
@@ -158,7 +160,7 @@ def test_a_run_whose_processes_were_killed_is_failed_with_the_reason(
     operation = server.ask("POST", f"{path}/run").headers["Azure-AsyncOperation"]
     wait_for(lambda: qemus_of(home.path), 300, "the build VM")
     (run,) = home.runs()
-    workers = [pid for pid in children_of(server.process.pid) if b"orchestrator.build" in command_of(pid)]
+    workers = [pid for pid in descendants(server.process.pid) if b"orchestrator.build" in command_of(pid)]
     assert len(workers) == 2, "a supervisor and a worker"
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
@@ -171,24 +173,3 @@ def test_a_run_whose_processes_were_killed_is_failed_with_the_reason(
     assert server.ask("POST", f"{path}/cancel").status_code == 202
     wait_for(lambda: server.status(path)["lastRunStatus"]["runState"] == "Canceled", 60, "the second run's end")
     server.end()
-
-
-def command_of(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-def children_of(pid: int) -> list[int]:
-    """Process ids of all descendants."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            parents.setdefault(parent, []).append(int(entry.name))
-    found, waiting = [], [pid]
-    while waiting:
-        waiting += (children := parents.get(waiting.pop(), []))
-        found += children
-    return found
