@@ -6,6 +6,7 @@ import selectors
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import paramiko
@@ -56,7 +57,8 @@ class SshCommunicator:
             self._end(channel)
             raise
         finally:
-            channel.close()
+            with suppress(*GONE, OSError):  # the connection may end between paramiko's look at it and its goodbye
+                channel.close()
 
     def _start(self, command: str, deadline: Deadline, interrupted: Callable[[], bool] | None) -> paramiko.Channel:
         doing = "starting a command in the guest"

@@ -77,3 +77,6 @@ def guarded(
     finally:
         guard.finish()
         thread.join()
+    if guard.reason:  # it came to its end just when it was cut off
+        deadline.check(doing)
+        raise ConnectionLost(f"the connection to the guest was lost while {doing}: {guard.reason}")

@@ -115,12 +115,18 @@ class WinRMCommunicator:
             # A pipe, not a console, is standard input: it is the kind that has an end.
             return str(protocol.run_command(str(self._shell), command, console_mode_stdin=False))
 
+        refused: WsmanFault | NothingYet | None = None
         while True:
             try:
                 self._shell = self._shell or self._opened(limit, doing, interrupted)
                 return self._shell, self._wire.call(start, limit, doing, interrupted, once=True)
             except (WsmanFault, NothingYet) as fault:
                 self._renew_shell(fault, patience)
+                refused = fault
+            except DeadlineExceeded as error:
+                if refused is not None:
+                    raise NoFreeShell(error.message, refused) from error
+                raise
             except InterruptedWait as error:
                 self._lose()
                 raise ConnectionLost("the guest rebooted before the command was started") from error
