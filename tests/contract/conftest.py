@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import paramiko
@@ -35,8 +36,9 @@ def _server_request(channel, message):
         name = message.get_text()
         process = channel.get_transport().server_object.processes.get(channel.get_id())
         channel.get_transport().server_object.server.signals.append(name)
-        if process is not None and process.poll() is None:
-            os.killpg(process.pid, getattr(signal, f"SIG{name}"))
+        with suppress(ProcessLookupError):  # it ended just now
+            if process is not None and process.poll() is None:
+                os.killpg(process.pid, getattr(signal, f"SIG{name}"))
         return
     message.packet.seek(start)
     channel._handle_request(message)
@@ -58,6 +60,7 @@ class SshServer:
         self.host_key = paramiko.Ed25519Key(file_obj=io.StringIO(identity.host_private))
         self.authorized = identity.login_public.split()[1]
         self.refused_logins = 0
+        self.logins = 0
         self.tells_signals = True
         self.quota: int | None = None
         self.signals: list[str] = []
@@ -66,7 +69,8 @@ class SshServer:
         self.lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         while True:
@@ -89,11 +93,14 @@ class SshServer:
             transport.close()
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # closing alone does not wake `accept`, which keeps the port
+        self._accepting.join()
         self._listener.close()
         self.cut()
         for process in self.processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended just now
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
@@ -110,6 +117,7 @@ class _Session(paramiko.ServerInterface):
             self.server.refused_logins -= 1
             return paramiko.AUTH_FAILED
         known = username == "packer" and key.get_base64() == self.server.authorized
+        self.server.logins += known
         return paramiko.AUTH_SUCCESSFUL if known else paramiko.AUTH_FAILED
 
     def check_channel_request(self, kind, chanid):
@@ -143,43 +151,40 @@ class _Session(paramiko.ServerInterface):
         code = process.wait()
         for pump in pumps:
             pump.join()
-        if code >= 0:
-            channel.send_exit_status(code)
-        elif self.server.tells_signals:
-            message = Message()
-            message.add_byte(cMSG_CHANNEL_REQUEST)
-            message.add_int(channel.remote_chanid)
-            message.add_string("exit-signal")
-            message.add_boolean(False)
-            message.add_string(signal.Signals(-code).name.removeprefix("SIG"))
-            message.add_boolean(False)
-            message.add_string("")
-            message.add_string("")
-            channel.get_transport()._send_user_message(message)
-        channel.close()
+        with suppress(*GONE):
+            if code >= 0:
+                channel.send_exit_status(code)
+            elif self.server.tells_signals:
+                message = Message()
+                message.add_byte(cMSG_CHANNEL_REQUEST)
+                message.add_int(channel.remote_chanid)
+                message.add_string("exit-signal")
+                message.add_boolean(False)
+                message.add_string(signal.Signals(-code).name.removeprefix("SIG"))
+                message.add_boolean(False)
+                message.add_string("")
+                message.add_string("")
+                channel.get_transport()._send_user_message(message)
+            channel.close()
+
+
+GONE = (OSError, EOFError)
+"""The client closed the channel, or (paramiko's EOFError) the connection, while something was being sent on it."""
 
 
 def _pump(source, send) -> None:
-    with source:
-        try:
-            while data := source.read1(65536):
-                send(data)
-        except OSError:
-            return  # the client closed the channel
+    with source, suppress(*GONE):
+        while data := source.read1(65536):
+            send(data)
 
 
 def _feed(channel, target) -> None:
-    try:
-        while data := channel.recv(65536):
+    with suppress(*GONE):
+        while data := channel.recv(65536):  # which also sends, how much more may come
             target.write(data)
             target.flush()
-    except OSError:
-        pass
-    finally:
-        try:
-            target.close()
-        except OSError:
-            pass
+    with suppress(OSError):
+        target.close()
 
 
 class _Files(paramiko.SFTPServerInterface):
@@ -392,6 +397,17 @@ def wait_for() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.01)
 
     return wait
+
+
+def files_with(home: Path, text: bytes) -> list[Path]:
+    """The files below `home` that hold `text`, while others go away: SQLite's, and those of a run."""
+    found = []
+    for folder, _, names in os.walk(home):
+        for path in (Path(folder, name) for name in names):
+            with suppress(FileNotFoundError):
+                if path.is_file() and text in path.read_bytes():
+                    found.append(path)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,12 @@ def pip_environment(cache: Path) -> dict[str, str]:
         argv = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:", "--dest", str(fresh)]
         constraints = ["--constraint", str(ROOT / ".ci/constraints.txt")]
         subprocess.run([*argv, *constraints, *needed], check=True, capture_output=True)
-        fresh.rename(wheels)
+        try:
+            fresh.rename(wheels)
+        except OSError:
+            if not wheels.is_dir():
+                raise
+            shutil.rmtree(fresh)  # another process was sooner
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "PIP_"))}
     return {
         **kept,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -86,17 +87,16 @@ def _runs(pid: int) -> bool:
 
 def programs(root: Path) -> list[int]:
     """The guard of this folder and what it started."""
-    found = []
+    parents, found = {}, set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes()
-                parent = int((entry / "stat").read_bytes().rpartition(b") ")[2].split()[1])
-            except OSError:
-                continue
-            if os.fsencode(root) in words or parent in found:
-                found.append(int(entry.name))
-    return found
+            with suppress(OSError):
+                parents[int(entry.name)] = int((entry / "stat").read_bytes().rpartition(b") ")[2].split()[1])
+                if os.fsencode(root) in (entry / "cmdline").read_bytes():
+                    found.add(int(entry.name))
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more  # not in one pass: process ids wrap, and a child may come before its parent
+    return sorted(found)
 
 
 def test_a_connection_comes_in_and_the_guest_cannot_open_one_to_this_host(net: network.Network, guest: Guest) -> None:

@@ -65,7 +65,7 @@ def _refuse() -> None:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(tmp_path_factory.mktemp("home"), largest_body=1000, body_seconds=1.0)
+    return Settings(tmp_path_factory.mktemp("home"), largest_body=1000)
 
 
 @pytest.fixture(scope="module")
@@ -166,14 +166,18 @@ def test_bodies_that_are_no_json_objects_are_refused(arm: Arm, body: bytes) -> N
     assert error_of(arm.put(ECHO, body))[:2] == (400, "InvalidRequestContent")
 
 
-def test_huge_and_slow_bodies_are_refused(arm: Arm) -> None:
+def test_huge_bodies_are_refused(arm: Arm) -> None:
     assert error_of(arm.put(ECHO, b"x" * 1001))[:2] == (413, "RequestContentTooLarge")
-    parts = urlsplit(arm.origin)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
-    headers = {"Authorization": f"Bearer {arm.token}", "Content-Length": "500"}
-    connection.request("PUT", f"{ECHO}?api-version=2020-01-01", body=b"{", headers=headers)
-    assert connection.getresponse().status == 408
-    connection.close()
+
+
+def test_slow_bodies_are_refused(tmp_path: Path, token_key: Path) -> None:
+    with arm_server(Settings(tmp_path, token_key=token_key, body_seconds=1.0), area) as arm:
+        parts = urlsplit(arm.origin)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        headers = {"Authorization": f"Bearer {arm.token}", "Content-Length": "500"}
+        connection.request("PUT", f"{ECHO}?api-version=2020-01-01", body=b"{", headers=headers)
+        assert connection.getresponse().status == 408
+        connection.close()
 
 
 def test_every_answer_has_its_ids(arm: Arm) -> None:

@@ -22,6 +22,7 @@ from orchestrator.service.templates.documents import document_of
 from orchestrator.verbs.cancel import cancel
 from orchestrator.verbs.runs import list_runs, record_of, summarize
 from tests.contract.arm_client import GROUP, TEMPLATES, Arm, arm_server, error_of, template
+from tests.contract.conftest import files_with
 
 COMPUTE = f"{GROUP}/providers/Microsoft.Compute"
 LONG = {"holdAt": "Building"}
@@ -125,8 +126,7 @@ def test_signatures_are_run_with_and_written_nowhere(arm: Arm) -> None:
     assert template_ is not None
     assert document_of(home, template_)["properties"]["customize"][0]["inline"] == [line]
     assert arm.finished(arm.post(f"{path}/run"))["status"] == "Succeeded"
-    holding = [file for file in home.rglob("*") if file.is_file() and b"SECRET" in file.read_bytes()]
-    assert [file.parent.name for file in holding] == ["submissions"]
+    assert [file.parent.name for file in files_with(home, b"SECRET")] == ["submissions"]
     assert "SECRET" not in arm.get(path).text
     arm.delete(path)
     assert not any((home / "service" / "submissions").iterdir())

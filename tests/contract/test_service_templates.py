@@ -25,6 +25,7 @@ from tests.contract.arm_client import (
     error_of,
     template,
 )
+from tests.contract.conftest import files_with
 from tests.unit.conftest import WebServer
 
 
@@ -254,10 +255,6 @@ def test_operations_of_the_provider(arm: Arm) -> None:
 @pytest.fixture
 def settings(tmp_path: Path, token_key: Path) -> Settings:
     return Settings(tmp_path / "home", private_fetch=True, token_key=token_key)
-
-
-def files_with(home: Path, text: bytes) -> list[Path]:
-    return [file for file in home.rglob("*") if file.is_file() and text in file.read_bytes()]
 
 
 def sources(uri: str, sha256: str = "") -> dict[str, Any]:

@@ -138,9 +138,14 @@ def test_a_trigger_whose_runs_fail_is_switched_off(arm: Arm) -> None:
         import_platform(arm.context.store, f"1.0.{number}")
         settled(arm, path, number)
     import_platform(arm.context.store, "1.0.4")
+
+    def status() -> dict[str, str]:
+        found: dict[str, str] = arm.get(f"{path}/triggers/source").json()["properties"]["status"]
+        return found
+
+    until(lambda: status()["code"] == "Disabled")
     settled(arm, path, 3)
-    status = arm.get(f"{path}/triggers/source").json()["properties"]["status"]
-    assert status["code"] == "Disabled" and "3 runs in a row failed" in status["message"]
+    assert status()["code"] == "Disabled" and "3 runs in a row failed" in status()["message"]
 
 
 def test_removing_a_trigger_and_its_template(arm: Arm) -> None:

@@ -16,7 +16,7 @@ from provisioners.communicators import winrm
 from provisioners.communicators.base import AuthenticationRefused, CommunicatorError, ConnectionLost
 from provisioners.communicators.winrm_tls import PinnedCertificate
 from tests.contract.test_winrm_communicator import certificate, timedelta
-from tests.contract.winrm_bed import WinRMBed, pem_files, wait
+from tests.contract.winrm_bed import Impatient, WinRMBed, pem_files, wait
 
 LARGE = bytes(range(256)) * 4096
 
@@ -62,6 +62,7 @@ def test_an_answer_that_breaks_off_ends_the_command_and_nothing_runs_twice(bed, 
     assert (result.exit_code, result.connection_lost) == (None, True)
     guest.close()
     assert bed.server.shells == {}
+    wait(lambda: len(started) > before)  # a command whose start was not answered may only just be starting
     assert started[before:] == ["cat; sleep 60"]
     again = bed.connect()
     assert again.run("true", deadline=deadline).exit_code == 0
@@ -131,7 +132,7 @@ def test_the_real_quota_of_shells_is_waited_for(bed, deadline, monkeypatch):
     with pytest.raises(
         DeadlineExceeded, match=r"the budget is used up.*: .*refused: .*concurrent shells for this user"
     ):
-        bed.connect(deadline=Deadline.after(0.5, "the budget"))
+        bed.connect(deadline=Impatient.after(20, "the budget"))
     threading.Timer(0.3, other.close).start()
     bed.connect().close()
     assert bed.server.shells == {}
@@ -156,10 +157,10 @@ def test_logins_that_the_listener_does_not_take(tmp_path):
     assert "a listener that does not allow basic logins" in refused.value.hint
     bed.server.settings = Settings(basic=True)  # but not in the clear
     with pytest.raises(DeadlineExceeded, match="answered HTTP 500 and no WS-Management message"):
-        bed.connect(deadline=Deadline.after(0.5, "the budget"))
+        bed.connect(deadline=Impatient.after(20, "the budget"))
     bed.server.settings = dataclasses.replace(OPEN, allow_remote_shells=False)
     with pytest.raises(DeadlineExceeded, match="not accept any remote shell requests"):
-        bed.connect(deadline=Deadline.after(0.5, "the budget"))
+        bed.connect(deadline=Impatient.after(20, "the budget"))
     assert bed.server.shells == {}
     bed.cut()
 
@@ -185,16 +186,35 @@ def test_a_cancelled_command_is_ended_over_any_login(bed, started):
 def test_a_command_whose_output_never_comes_ends_with_its_deadline(bed):
     guest = bed.connect()
     bed.server.trouble.silent = {"Receive"}
+    before = len(bed.server.requests)
+
+    class Spent(Deadline):
+        """Used up as soon as the guest is asked for output."""
+
+        def remaining(self) -> float:
+            return 0.0 if "Receive" in bed.server.requests[before:] else super().remaining()
+
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded, match="the budget is used up while waiting for a command in the guest"):
-        guest.run("sleep 60", deadline=Deadline.after(1, "the budget"))
+        guest.run("sleep 60", deadline=Spent.after(30, "the budget"))
     assert time.monotonic() - began < 30  # not that of the command
     assert bed.server.shells == {}
 
 
 def test_a_shell_that_was_idle_for_too_long_is_made_anew(bed, deadline):
-    bed.server.settings = dataclasses.replace(bed.server.settings, idle_timeout_ms=300)
+    bed.server.settings = dataclasses.replace(bed.server.settings, idle_timeout_ms=60_000)
     guest = bed.connect()
+    [shell] = bed.server.shells.values()
+    assert shell.idle_seconds == 60
+    start = bed.machine.start
+
+    def run(*given):
+        bed.machine.start = start
+        wait(lambda: shell.busy)  # until then it may be idle for as long as this machine is slow
+        shell.idle_seconds = 0.3
+        return start(*given)
+
+    bed.machine.start = run
     assert guest.run("sleep 0.6; exit 5", deadline=deadline).exit_code == 5
     wait(lambda: bed.server.shells == {})
     assert guest.run("exit 6", deadline=deadline).exit_code == 6

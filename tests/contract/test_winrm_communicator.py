@@ -30,7 +30,7 @@ from provisioners.communicators.base import (
 )
 from provisioners.communicators.winrm_connect import connect
 from provisioners.communicators.winrm_tls import PinnedCertificate
-from tests.contract.winrm_bed import PASSWORD, USER, WinRMBed, pem_files, wait
+from tests.contract.winrm_bed import PASSWORD, USER, Impatient, WinRMBed, pem_files, wait
 
 MEGABYTE = bytes(range(256)) * 4096
 
@@ -121,6 +121,23 @@ def test_a_refused_start_gets_another_shell(bed, deadline, monkeypatch, fault):
     assert len(bed.server.shells) == 0 if fault == QUOTA else True
 
 
+def test_what_refused_a_start_is_told_also_when_the_time_ends_in_the_middle_of_another(bed, monkeypatch):
+    monkeypatch.setattr(winrm, "POLL_SECONDS", 0.01)
+    guest = bed.connect()
+    bed.server.trouble.faults = {"Command": [QUOTA]}
+    bed.server.trouble.slow = {"Command": 0.5}  # longer than between two looks at the deadline
+    before = bed.server.requests.count("Command")
+
+    class Spent(Deadline):
+        """Used up as soon as the command is started for the second time."""
+
+        def remaining(self) -> float:
+            return 0.0 if bed.server.requests.count("Command") > before + 1 else super().remaining()
+
+    with pytest.raises(winrm.NoFreeShell, match=r"the budget is used up .*; the last answer: .*concurrent operations"):
+        guest.run("true", deadline=Spent.after(20, "the budget"))
+
+
 def test_a_quota_that_never_frees_is_an_error(bed, deadline, monkeypatch):
     monkeypatch.setattr(winrm, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(winrm, "QUOTA_SECONDS", 0.1)
@@ -168,7 +185,9 @@ def test_a_cancelled_command_is_signalled_and_its_shell_is_gone_within_seconds(b
     assert bed.server.shells == {}
 
 
-def test_cancelling_under_a_silent_service_takes_seconds(bed):
+def test_cancelling_under_a_silent_service_takes_seconds(bed, monkeypatch):
+    assert winrm.GOODBYE_SECONDS <= 5
+    monkeypatch.setattr(winrm, "GOODBYE_SECONDS", 1.0)  # leaves the rest of the time below to a slow machine
     guest = bed.connect()
     token = CancelToken()
     bed.server.trouble.silent = {"Receive", "Signal", "Delete"}
@@ -320,7 +339,7 @@ def test_a_certificate_out_of_its_time_is_told_at_once(bed, begins, ends, messag
 def test_a_port_that_is_closed(bed):
     bed.cut()
     with pytest.raises(DeadlineExceeded, match=r"is used up while waiting for .*Connection refused"):
-        bed.connect(deadline=Deadline.after(0.3, "the budget"))
+        bed.connect(deadline=Impatient.after(20, "the budget"))
 
 
 def test_a_listener_that_says_nothing():
@@ -339,15 +358,18 @@ def test_a_machine_that_is_off_is_not_waited_for(bed):
 
 def test_http_where_https_is_expected(bed, pem):
     with pytest.raises(DeadlineExceeded, match=r"could not agree on TLS|TLS handshake"):
-        bed.connect(tls=PinnedCertificate(pem[0].decode()), deadline=Deadline.after(0.5, "the budget"))
+        bed.connect(tls=PinnedCertificate(pem[0].decode()), deadline=Impatient.after(20, "the budget"))
 
 
 def test_a_second_connection_asks_while_a_command_runs(bed, deadline):
     guest = bed.connect()
     other = guest.sibling()
     answers = []
+    before = len(bed.server.requests)
 
     def ask() -> bool:
+        if "Receive" not in bed.server.requests[before:]:  # it is asked during slow requests of other kinds, too
+            return False
         answers.append(said(other, "echo there", deadline))
         return True
 

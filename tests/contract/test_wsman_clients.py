@@ -23,7 +23,7 @@ from tests.contract.winrm_bed import pem_files
 USER, PASSWORD = "packer", "a password: with a colon"
 ENCRYPTED = Settings()
 CONTENT = bytes(range(256)) * 120
-SECONDS = 120
+SECONDS = 600
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_pywinrm_reads_the_fault(serving):
     }  # fmt: skip
     protocol = Protocol(f"http://127.0.0.1:{served.port}/wsman", **options)
     shell = protocol.open_shell(env_vars={"GIVEN": "a value"}, working_directory="C:\\Windows")
-    command = protocol.run_command(shell, "echo %GIVEN% %CD% & powershell -Command Start-Sleep 2")
+    command = protocol.run_command(shell, "echo %GIVEN% %CD% & powershell -Command Start-Sleep 60")
     with pytest.raises(WinRMOperationTimeoutError):
         while True:
             assert protocol.get_command_output_raw(shell, command)[0] == b"a value C:\\Windows \r\n"

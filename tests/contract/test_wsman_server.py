@@ -7,17 +7,20 @@ import dataclasses
 import http.client
 import socket
 import struct
+import threading
 import time
 
 import pytest
 
 from fixtures.guests.windows.server import running
-from fixtures.guests.windows.wsman import OPEN, Listener, Settings, faults, serve
+from fixtures.guests.windows.wsman import OPEN, Listener, Settings, faults, serve, serving
 from tests.contract.test_winrm_communicator import certificate, timedelta
 from tests.contract.winrm_bed import PASSWORD, USER, Machine, pem_files, wait
 from tests.contract.wsman_client import TRANSFER, Client, basic, stdout
 
 ALL_HEADERS = ("To", "ReplyTo", "Action", "MessageID", "ResourceURI")
+FIN_WAIT2 = 5
+"""The state of a connection (TCP_INFO) whose end the other side's kernel has."""
 IDENTIFY = (
     b'<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope"><s:Header/><s:Body>'
     b'<i:Identify xmlns:i="http://schemas.dmtf.org/wbem/wsman/identity/1/wsmanidentity.xsd"/></s:Body></s:Envelope>'
@@ -29,10 +32,16 @@ class Restarting(Machine):
 
     boots = 1
 
+    def __init__(self, folder) -> None:
+        super().__init__(folder)
+        self.may_boot = threading.Event()
+        self.may_boot.set()
+
     def on_power(self, act) -> None:
         self.power = act
 
     def boot(self) -> None:
+        self.may_boot.wait(20)
         self.boots += 1
 
 
@@ -186,8 +195,17 @@ def test_no_remote_shells(served, client):
 
 
 def test_an_idle_shell_is_closed_but_not_one_that_is_waited_for(served, client):
-    idle = "<rsp:IdleTimeOut>PT0.3S</rsp:IdleTimeOut>"
-    shell = client.create(idle).shell
+    shell = client.create("<rsp:IdleTimeOut>PT60S</rsp:IdleTimeOut>").shell
+    [opened] = served.shells.values()
+    assert opened.idle_seconds == 60
+    start = served.guest.start
+
+    def run(*given):
+        wait(lambda: opened.busy)  # until then it may be idle for as long as this machine is slow
+        opened.idle_seconds = 0.3
+        return start(*given)
+
+    served.guest.start = run
     command = client.command(shell, "sleep 0.8; echo done").text("CommandId")
     assert stdout(client.receive(shell, command)) == b"done\n"
     wait(lambda: served.shells == {})
@@ -222,16 +240,22 @@ def test_a_receive_without_news_times_out(client):
     assert client.receive(shell, command).text("ExitCode") == "0"
 
 
-def test_output_is_kept_for_a_client_that_went_away(served, client):
+def test_output_is_kept_for_a_client_that_went_away(served, client, tmp_path):
     shell = client.create().shell
-    command = client.command(shell, "sleep 0.4; echo kept").text("CommandId")
+    command = client.command(shell, "until [ -e go ]; do sleep 0.02; done; echo kept").text("CommandId")
     hasty = Client(served.port)
     hasty.connection.connect()
-    hasty.connection.sock.settimeout(0.2)
+    connection = hasty.connection.sock
+    connection.settimeout(0.2)
     with pytest.raises(TimeoutError):
-        hasty.receive(shell, command)
+        hasty.receive(shell, command, timeout="PT60S")
+    wait(lambda: served.shells[shell].busy)
+    connection.shutdown(socket.SHUT_RDWR)
+    wait(lambda: connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == FIN_WAIT2)  # the server has it
     hasty.close()
-    time.sleep(0.5)
+    (tmp_path / "go").touch()
+    [running] = served.shells[shell].commands.values()
+    wait(lambda: running.code is not None)
     assert stdout(client.receive(shell, command)) == b"kept\n"
 
 
@@ -298,14 +322,17 @@ def test_listeners_come_and_go_and_the_others_keep_their_connections(tmp_path, p
 
 
 def test_a_restart_ends_everything_and_opens_the_same_port(served, client):
-    served.trouble.down_seconds = 0.5
     shell = client.create().shell
     command = client.command(shell, "sleep 60").text("CommandId")
-    served.guest.power("restart")
-    with pytest.raises((http.client.HTTPException, OSError)):
-        client.receive(shell, command)
-    with pytest.raises(OSError):
-        socket.create_connection(("127.0.0.1", served.port), timeout=5)
+    served.guest.may_boot.clear()
+    try:
+        served.guest.power("restart")
+        with pytest.raises((http.client.HTTPException, OSError)):
+            client.receive(shell, command, timeout="PT15S")
+        with pytest.raises(OSError):
+            socket.create_connection(("127.0.0.1", served.port), timeout=5)
+    finally:
+        served.guest.may_boot.set()
     assert served.up.wait(10)
     assert (served.guest.boots, served.shells, served.power) == (2, {}, ["restart"])
     assert Client(served.port).receive(shell, command).code == faults.UNKNOWN
@@ -318,16 +345,20 @@ def test_a_machine_that_does_not_come_back(served, client, act):
     served.trouble.down_seconds = 0.0
     client.create()
     served.guest.power(act)
-    wait(lambda: not served.up.is_set())
+    assert served.down.wait(10)
     assert not served.up.wait(0.3)
     assert served.guest.boots == 1
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", served.port), timeout=5)
 
 
-def test_a_client_that_is_told_the_end_of_the_command_that_restarts(served, client):
+def test_a_client_that_is_told_the_end_of_the_command_that_restarts(served, client, monkeypatch):
+    monkeypatch.setattr(serving, "SETTLE_SECONDS", 20.0)
     served.guest.start = lambda *_: served.guest.power("restart") or 3
-    assert client.run("shutdown /r") == (b"", 3)
+    shell = client.create().shell
+    answer = client.receive(shell, client.command(shell, "shutdown /r").text("CommandId"))
+    assert (stdout(answer), answer.text("ExitCode")) == (b"", "3")
+    wait(lambda: served.guest.boots == 2)
     assert served.up.wait(10)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from fixtures.guests.windows.server import Served
 from fixtures.guests.windows.wsman import OPEN, Listener, Settings
 from hypervisor.deadline import Deadline
+from hypervisor.errors import DeadlineExceeded
 from provisioners import windows_payloads
 from provisioners.communicators.base import Communicator
 from provisioners.communicators.winrm_connect import connect
@@ -159,6 +160,13 @@ class WinRMBed:
 
     def make_folder(self, path: str) -> None:
         Path(path).mkdir()
+
+
+class Impatient(Deadline):
+    """Time for whatever is asked, and none for asking again."""
+
+    def pause(self, seconds: float, doing: str = "") -> None:
+        raise DeadlineExceeded(f"{self.what} is used up while {doing}")
 
 
 def pem_files(folder: Path, certificate: bytes, key: bytes) -> tuple[Path, Path]:
