@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.service.settings import Settings
 from tests.contract.arm_client import Arm, arm_server, error_of
+from tests.contract.conftest import files_with
 from tests.contract.deploying import (
     GALLERIES,
     IDENTITIES,
@@ -234,8 +235,9 @@ def test_secrets_are_not_kept(arm: Arm) -> None:
     )
     done = deploy(arm, "quiet", what, secret="hush-hush-hush", address=SIG)
     assert done["properties"]["outputs"]["secret"] == {"type": "SecureString"}
-    kept = "".join(each.read_text() for each in arm.context.store.home.rglob("*.json"))
-    assert "deployments/quiet" in kept and "hush-hush" not in kept and "SECRETSECRET" not in kept
+    home = arm.context.store.home
+    assert files_with(home, b"deployments/quiet")
+    assert not files_with(home, b"hush-hush") and not files_with(home, b"SECRETSECRET")
 
 
 def test_names_and_places_of_deployments(arm: Arm) -> None:
