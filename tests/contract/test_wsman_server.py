@@ -1,5 +1,6 @@
 """The WS-Management server of the Windows guest by itself: what it demands, what it refuses and how, its quotas,
-logins, listeners, restarts and troubles. That it is what real clients expect is in test_wsman_clients.py."""
+logins, listeners and troubles. Restarts are in test_wsman_restarts.py; that it is what real clients expect is in
+test_wsman_clients.py."""
 
 from __future__ import annotations
 
@@ -7,13 +8,12 @@ import dataclasses
 import http.client
 import socket
 import struct
-import threading
 import time
 
 import pytest
 
 from fixtures.guests.windows.server import running
-from fixtures.guests.windows.wsman import OPEN, Listener, Settings, faults, serve, serving
+from fixtures.guests.windows.wsman import OPEN, Listener, Settings, faults, serve
 from tests.contract.test_winrm_communicator import certificate, timedelta
 from tests.contract.winrm_bed import PASSWORD, USER, Machine, pem_files, wait
 from tests.contract.wsman_client import TRANSFER, Client, basic, stdout
@@ -27,27 +27,9 @@ IDENTIFY = (
 )
 
 
-class Restarting(Machine):
-    """One that can be told to restart."""
-
-    boots = 1
-
-    def __init__(self, folder) -> None:
-        super().__init__(folder)
-        self.may_boot = threading.Event()
-        self.may_boot.set()
-
-    def on_power(self, act) -> None:
-        self.power = act
-
-    def boot(self) -> None:
-        self.may_boot.wait(20)
-        self.boots += 1
-
-
 @pytest.fixture
 def served(tmp_path):
-    with running(Restarting(tmp_path)) as served:
+    with running(Machine(tmp_path)) as served:
         yield served
 
 
@@ -319,47 +301,6 @@ def test_listeners_come_and_go_and_the_others_keep_their_connections(tmp_path, p
         server.configure([Listener("HTTPS", 0)])
     server.close()
     assert server.ports == {}
-
-
-def test_a_restart_ends_everything_and_opens_the_same_port(served, client):
-    shell = client.create().shell
-    command = client.command(shell, "sleep 60").text("CommandId")
-    served.guest.may_boot.clear()
-    try:
-        served.guest.power("restart")
-        with pytest.raises((http.client.HTTPException, OSError)):
-            client.receive(shell, command, timeout="PT15S")
-        with pytest.raises(OSError):
-            socket.create_connection(("127.0.0.1", served.port), timeout=5)
-    finally:
-        served.guest.may_boot.set()
-    assert served.up.wait(10)
-    assert (served.guest.boots, served.shells, served.power) == (2, {}, ["restart"])
-    assert Client(served.port).receive(shell, command).code == faults.UNKNOWN
-    assert Client(served.port).run("echo again") == (b"again\n", 0)
-
-
-@pytest.mark.parametrize("act", ["shutdown", "restart"])
-def test_a_machine_that_does_not_come_back(served, client, act):
-    served.trouble.comes_back = False
-    served.trouble.down_seconds = 0.0
-    client.create()
-    served.guest.power(act)
-    assert served.down.wait(10)
-    assert not served.up.wait(0.3)
-    assert served.guest.boots == 1
-    with pytest.raises(OSError):
-        socket.create_connection(("127.0.0.1", served.port), timeout=5)
-
-
-def test_a_client_that_is_told_the_end_of_the_command_that_restarts(served, client, monkeypatch):
-    monkeypatch.setattr(serving, "SETTLE_SECONDS", 20.0)
-    served.guest.start = lambda *_: served.guest.power("restart") or 3
-    shell = client.create().shell
-    answer = client.receive(shell, client.command(shell, "shutdown /r").text("CommandId"))
-    assert (stdout(answer), answer.text("ExitCode")) == (b"", "3")
-    wait(lambda: served.guest.boots == 2)
-    assert served.up.wait(10)
 
 
 def test_the_troubles(served):
