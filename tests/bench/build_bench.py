@@ -45,6 +45,7 @@ def main() -> None:
         lab.aib("build", lab.template("warm-up", STEPS[:1]), "--no-cache")
     for case in chosen:
         save(out, case, measured(lab, case, given.pairs))
+        lab.tidy()
     table = markdown(load(out))
     (out / "build.md").write_text(table)
     if given.readme:

@@ -56,6 +56,11 @@ class Lab:
         """Run `aib`, which must succeed; seconds."""
         return self.timed([AIB, *words])
 
+    def tidy(self) -> None:
+        """Remove the disks and checkpoints that a case left (some gigabytes); the source image stays."""
+        self.aib("gc", "--artifacts", "--checkpoints-max", "0")
+        shutil.rmtree(self.work / "packer", ignore_errors=True)
+
     def timed(self, words: list[Any]) -> float:
         """Seconds that the command takes; it must succeed."""
         command = [str(word) for word in words]
