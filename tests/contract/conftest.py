@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.guests.windows.server import Served
 from provisioners.communicators.base import CommandResult, Communicator
 from provisioners.communicators.memory import Call, MemoryFile, MemoryMachine
 from provisioners.identity import BuildIdentity
 from tests.contract.ssh_bed import SshBed, SshServer
 from tests.contract.winrm_bed import WinRMBed
+from tests.contract.wsman_client import Client
 from tests.unit.conftest import web  # noqa: F401 -- a fixture is used by its name
 
 
@@ -164,3 +166,17 @@ def files_with(home: Path, text: bytes) -> list[Path]:
 @pytest.fixture(scope="session")
 def token_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.getbasetemp() / "entra.pem"  # one for all servers: to make one takes a while
+
+
+@pytest.fixture
+def client(served: Served) -> Client:
+    """A client of the WS-Management server that the test's module serves."""
+    return Client(served.port)
+
+
+@pytest.fixture
+def closed_clients() -> Iterator[None]:
+    """Close every client that the test made."""
+    yield
+    while Client.made:
+        Client.made.pop().close()

@@ -13,6 +13,8 @@ from fixtures.guests.windows.wsman import faults, serving
 from tests.contract.winrm_bed import Machine, wait
 from tests.contract.wsman_client import Client, stdout
 
+pytestmark = pytest.mark.usefixtures("closed_clients")
+
 
 class Restarting(Machine):
     """One that can be told to restart."""
@@ -36,18 +38,6 @@ class Restarting(Machine):
 def served(tmp_path):
     with running(Restarting(tmp_path)) as served:
         yield served
-
-
-@pytest.fixture
-def client(served):
-    return Client(served.port)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    while Client.made:
-        Client.made.pop().close()
 
 
 def test_a_restart_ends_everything_and_opens_the_same_port(served, client):

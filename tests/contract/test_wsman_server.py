@@ -18,6 +18,8 @@ from tests.contract.test_winrm_communicator import certificate, timedelta
 from tests.contract.winrm_bed import PASSWORD, USER, Machine, pem_files, wait
 from tests.contract.wsman_client import TRANSFER, Client, basic, stdout
 
+pytestmark = pytest.mark.usefixtures("closed_clients")
+
 ALL_HEADERS = ("To", "ReplyTo", "Action", "MessageID", "ResourceURI")
 FIN_WAIT2 = 5
 """The state of a connection (TCP_INFO) whose end the other side's kernel has."""
@@ -31,18 +33,6 @@ IDENTIFY = (
 def served(tmp_path):
     with running(Machine(tmp_path)) as served:
         yield served
-
-
-@pytest.fixture
-def client(served):
-    return Client(served.port)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    while Client.made:
-        Client.made.pop().close()
 
 
 def test_a_command_from_start_to_end(served, client):
