@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from orchestrator.build.options import BuildOptions
+from orchestrator.build.supervisor import Ended
+from orchestrator.record.events import RunFinished
+from orchestrator.verbs import build
 from orchestrator.verbs.build import check
 
 IMAGE = "[resourceId('Microsoft.Compute/images', 'made')]"
@@ -45,3 +50,14 @@ def test_the_scope_of_the_command_line_is_the_scope_of_expressions(tmp_path: Pat
     target = check(path, options).template().distribute[0]
     wanted = f"/subscriptions/{subscription}/resourceGroups/images/providers/Microsoft.Compute/images/made"
     assert getattr(target, "image_id", None) == wanted
+
+
+def test_a_signal_that_comes_when_the_run_has_ended_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = Ended("run", Path("run"), RunFinished("Succeeded", "", "", 0, 1.0))
+
+    def late(_checked: object, _store: object, _shower: object, _stops: object) -> Ended:
+        signal.raise_signal(signal.SIGINT)
+        return ended
+
+    monkeypatch.setattr(build, "build_one", late)
+    assert build.build(*[cast(Any, None)] * 3).stopped
