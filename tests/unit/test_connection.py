@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hypervisor import connection
 from hypervisor.connection import open_hypervisor
 from hypervisor.errors import HostError
 
@@ -99,3 +101,16 @@ def test_a_daemon_that_is_not_there_is_named_with_the_way_out(tmp_path: Path) ->
     said = in_a_process(program, tmp_path)
     assert said.startswith("HypervisorError connecting to qemu:///system: Failed to connect socket")
     assert "leave --connect out" in said
+
+
+def test_drivers_look_for_screen_ports_in_ranges_of_their_own(tmp_path: Path) -> None:
+    ranges = set()
+    for number in range(8):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        connection._configure(folder)
+        first, last = map(int, re.findall(r"remote_display_port_m\w+ = (\d+)", (folder / "etc/qemu.conf").read_text()))
+        assert 5900 <= first <= last < 32768, "below the ports that the kernel gives away"
+        ranges.add((first, last))
+    assert len(ranges) > 1
+    assert all(a == b or a[1] < b[0] or b[1] < a[0] for a in ranges for b in ranges)
